@@ -1,0 +1,22 @@
+//! A job: a plan with the sources and sinks that it runs on.
+
+use crate::plan::Plan;
+use crate::sink::Sink;
+use crate::source::Source;
+use std::sync::Arc;
+
+/// A job that is ready to run: planned, and not yet opened.
+pub struct Job {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The sources, in the order of [`Plan::sources`].
+    pub sources: Vec<Box<dyn Source>>,
+    /// The sinks, in the order of [`Plan::sinks`].
+    pub sinks: Vec<Arc<dyn Sink>>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}

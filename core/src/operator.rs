@@ -1,0 +1,97 @@
+//! Operators: state machines over Arrow batches, one instance per task.
+//!
+//! A stateless operator is a [`Transform`]: a function of a batch's rows, shared by all lanes, which the executor fuses with its
+//! neighbours. Everything with a memory is an [`Operator`]: each instance owns a range of key groups, sees the rows of its keys in the
+//! order of the input, and then, once per port and batch, the new watermark. It knows no thread, no store and no clock.
+//!
+//! The order of calls in a batch: for each port in the declared order, [`Operator::process`] any number of times; then
+//! [`Operator::advance`] for each port; then [`Operator::checkpoint`]. A batch that fails is never undone: the instance is dropped, and
+//! another is [restored](Operator::restore) from the last commit.
+
+use crate::batch::BatchContext;
+use crate::error::Result;
+use crate::state::{KeyGroupRange, StateChange, StateLayer};
+use crate::time::{Timestamp, Watermark};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion_physical_expr::PhysicalExpr;
+use std::fmt;
+use std::sync::Arc;
+
+/// A function from rows to rows, without memory.
+pub trait Transform: Send + Sync + fmt::Debug {
+    /// The columns that come out.
+    fn schema(&self) -> SchemaRef;
+
+    /// The transform for one batch. A transform that reads the batch's clock replaces it by its value here, once per batch.
+    fn for_batch(self: Arc<Self>, batch: &BatchContext) -> Result<Arc<dyn Transform>>;
+
+    /// Transforms rows. Order is kept; any number of rows may come out.
+    fn apply(&self, rows: RecordBatch) -> Result<RecordBatch>;
+
+    /// One line for `explain`.
+    fn describe(&self) -> String;
+}
+
+/// An input or an output of an operator: 0 is the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port(pub usize);
+
+/// What an operator emits, in order, per output port.
+#[derive(Debug, Default)]
+pub struct Output {
+    batches: Vec<(Port, RecordBatch)>,
+}
+
+impl Output {
+    /// Emits rows on a port. Empty batches are dropped.
+    pub fn emit(&mut self, port: Port, rows: RecordBatch) {
+        if rows.num_rows() > 0 {
+            self.batches.push((port, rows));
+        }
+    }
+
+    /// Takes what was emitted so far.
+    pub fn take(&mut self) -> Vec<(Port, RecordBatch)> {
+        std::mem::take(&mut self.batches)
+    }
+}
+
+/// An operator with a memory.
+pub trait Operator: Send {
+    /// Takes rows of this instance's key groups.
+    fn process(&mut self, port: Port, rows: RecordBatch, output: &mut Output) -> Result<()>;
+
+    /// Says that the batch holds no more rows on this port, and what the port's watermark is now. Emits what that closes. Called
+    /// once per port and batch, with or without rows; the watermark never goes back. Returns the watermark of the output.
+    fn advance(&mut self, port: Port, watermark: Watermark, batch: &BatchContext, output: &mut Output) -> Result<Watermark>;
+
+    /// The earliest processing time at which this instance wants a batch even without rows; none if it does not.
+    fn next_timer(&self) -> Option<Timestamp>;
+
+    /// What changed since the last checkpoint. Called after every batch, before the next one mutates.
+    fn checkpoint(&mut self) -> Result<Vec<StateChange>>;
+
+    /// Takes state back: all layers, oldest first, with the rows of this instance's key groups only. Called once, on a new
+    /// instance.
+    fn restore(&mut self, layers: &[StateLayer]) -> Result<()>;
+}
+
+/// Makes the instances of an operator, and says what it takes and gives. Part of the plan.
+pub trait OperatorFactory: Send + Sync + fmt::Debug {
+    /// How the rows of each input port are keyed, in the declared order of the ports. The values of these expressions decide the
+    /// key group; no expression at all means that one instance sees everything.
+    fn keys(&self) -> Vec<Vec<Arc<dyn PhysicalExpr>>>;
+
+    /// The columns of each output port. Port 0 is the main output, others are side outputs.
+    fn outputs(&self) -> Vec<SchemaRef>;
+
+    /// A new instance, without state, for a range of key groups.
+    fn create(&self, groups: KeyGroupRange) -> Result<Box<dyn Operator>>;
+
+    /// What the stored state means, in words: a program whose operator of the same id says otherwise is refused.
+    fn fingerprint(&self) -> String;
+
+    /// One line for `explain`.
+    fn describe(&self) -> String;
+}

@@ -1,0 +1,116 @@
+//! The physical plan of a job: a graph of sources, transforms, unions, keyed operators and sinks, made once and run for every batch.
+//!
+//! A plan is plain data behind an `Arc`: which node feeds which. The scheduler cuts it into stages where rows must change
+//! hands (in front of an operator with keys) and runs it; nothing in here runs.
+
+use crate::id::OperatorId;
+use crate::operator::{OperatorFactory, Port, Transform};
+use crate::sink::SinkSettings;
+use crate::source::{Scan, SourceSettings};
+use arrow::datatypes::SchemaRef;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The index of a node in [`Plan::nodes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub usize);
+
+/// An edge's upper end: a node, and which of its outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Upstream {
+    /// The node.
+    pub node: NodeId,
+    /// Its output; 0 unless it has side outputs.
+    pub port: Port,
+}
+
+impl From<NodeId> for Upstream {
+    fn from(node: NodeId) -> Self {
+        Self { node, port: Port(0) }
+    }
+}
+
+/// A job's physical plan. See the [module](self).
+#[derive(Debug)]
+pub struct Plan {
+    /// The sources, each read once per batch whatever the number of its consumers.
+    pub sources: Vec<PlannedSource>,
+    /// The nodes; each stands behind all its inputs.
+    pub nodes: Vec<Node>,
+    /// The sinks.
+    pub sinks: Vec<PlannedSink>,
+    /// The optimized logical plan, for `explain`.
+    pub logical: String,
+}
+
+/// A source as the plan uses it.
+#[derive(Debug)]
+pub struct PlannedSource {
+    /// Name, event time, limits, bad rows.
+    pub settings: SourceSettings,
+    /// All its columns.
+    pub schema: SchemaRef,
+    /// What is read of it.
+    pub scan: Arc<Scan>,
+    /// Its location, for `explain`.
+    pub description: String,
+}
+
+/// A sink as the plan uses it.
+#[derive(Debug)]
+pub struct PlannedSink {
+    /// Name, mode, place.
+    pub settings: SinkSettings,
+    /// Where its rows come from.
+    pub input: Upstream,
+    /// Its columns.
+    pub schema: SchemaRef,
+}
+
+/// A step of the plan.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name, unique in the plan.
+    pub id: OperatorId,
+    /// What it does.
+    pub kind: NodeKind,
+    /// Where its rows come from: one for each input port.
+    pub inputs: Vec<Upstream>,
+    /// The columns of each of its outputs.
+    pub outputs: Vec<SchemaRef>,
+}
+
+/// What a node does.
+#[derive(Debug)]
+pub enum NodeKind {
+    /// Reads the source of this index in [`Plan::sources`].
+    Scan(usize),
+    /// A function of rows.
+    Transform(Arc<dyn Transform>),
+    /// The rows of all inputs.
+    Union,
+    /// An operator with a memory, behind an exchange by key group.
+    Operator(Arc<dyn OperatorFactory>),
+}
+
+impl Plan {
+    /// The nodes that take the output of each node, with the input port that they take it at.
+    pub fn consumers(&self) -> BTreeMap<Upstream, Vec<(NodeId, Port)>> {
+        let mut consumers: BTreeMap<Upstream, Vec<(NodeId, Port)>> = BTreeMap::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            for (port, upstream) in node.inputs.iter().enumerate() {
+                consumers.entry(*upstream).or_default().push((NodeId(index), Port(port)));
+            }
+        }
+        consumers
+    }
+
+    /// What the state of each operator with a memory means: compared with the record when a job is opened.
+    pub fn fingerprints(&self) -> BTreeMap<OperatorId, String> {
+        let stateful = |node: &Node| match &node.kind {
+            NodeKind::Operator(factory) => Some((node.id.clone(), factory.fingerprint())),
+            _ => None,
+        };
+        self.nodes.iter().filter_map(stateful).collect()
+    }
+}

@@ -1,0 +1,81 @@
+//! Key groups: the fixed number of parts into which keys are hashed.
+
+use crate::error::{ErrorKind, Result, ResultExt};
+use arrow::array::ArrayRef;
+use arrow::row::{RowConverter, SortField};
+use std::ops::Range;
+
+/// Into how many parts keys are hashed. Fixed for ever: a task owns a range of groups, whatever the number of tasks.
+pub const KEY_GROUPS: u16 = 256;
+
+/// A part of the keys: a number below [`KEY_GROUPS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyGroup(pub u16);
+
+/// A contiguous range of key groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyGroupRange(pub Range<u16>);
+
+impl KeyGroupRange {
+    /// All key groups.
+    pub fn all() -> Self {
+        Self(0..KEY_GROUPS)
+    }
+
+    /// All key groups, cut into so many ranges of nearly the same size.
+    pub fn divide(tasks: u16) -> Vec<Self> {
+        let tasks = u32::from(tasks.clamp(1, KEY_GROUPS));
+        let bound = |task: u32| u16::try_from(task * u32::from(KEY_GROUPS) / tasks).unwrap_or(KEY_GROUPS);
+        (0..tasks).map(|task| Self(bound(task)..bound(task + 1))).collect()
+    }
+
+    /// Whether the group belongs to the range.
+    pub fn contains(&self, group: KeyGroup) -> bool {
+        self.0.contains(&group.0)
+    }
+}
+
+/// The key group of each row, from the key's columns. Equal keys have equal groups in every process and version; null equals null,
+/// and negative zero equals zero. No column at all is group 0.
+///
+/// # Errors
+/// `Config` for a type that can't be a key.
+pub fn key_groups(columns: &[ArrayRef], rows: usize) -> Result<Vec<KeyGroup>> {
+    if columns.is_empty() {
+        return Ok(vec![KeyGroup(0); rows]);
+    }
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let converter = RowConverter::new(fields).or_error(ErrorKind::Config, || "a column of this type can't be a key".into())?;
+    let encoded = converter.convert_columns(columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
+    let group = |row: arrow::row::Row<'_>| KeyGroup((xxhash_rust::xxh3::xxh3_64(row.as_ref()) % u64::from(KEY_GROUPS)) as u16);
+    Ok(encoded.iter().map(group).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringArray};
+    use std::sync::Arc;
+
+    #[test]
+    fn ranges_cover_every_group_once() {
+        for tasks in [1, 2, 3, 7, 16, 256, 300] {
+            let ranges = KeyGroupRange::divide(tasks);
+            for group in 0..KEY_GROUPS {
+                assert_eq!(ranges.iter().filter(|range| range.contains(KeyGroup(group))).count(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn groups_do_not_depend_on_the_other_rows() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(1), Some(2)]));
+        let names: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "a", "c"]));
+        let all = key_groups(&[Arc::clone(&numbers), Arc::clone(&names)], 4).unwrap();
+        assert_eq!(all[0], all[2]);
+        for row in 0..4 {
+            let one = key_groups(&[numbers.slice(row, 1), names.slice(row, 1)], 1).unwrap();
+            assert_eq!(one[0], all[row]);
+        }
+    }
+}

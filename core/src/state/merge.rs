@@ -1,0 +1,89 @@
+//! Merging layers of a table into one.
+
+use super::StateLayer;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use arrow::array::{Array, BooleanArray, RecordBatch, UInt64Array};
+use arrow::compute::{concat, concat_batches, take_record_batch};
+use arrow::row::{RowConverter, SortField};
+use std::collections::HashMap;
+
+/// One layer that says the same as these, oldest first, of one table: the last row of each key. `complete` says that no layer lies
+/// below them, so that keys that went need not be remembered. Rows are in the order in which their keys last changed.
+///
+/// # Errors
+/// `Corrupt` if the layers are of different shapes, `Internal` without any layer.
+pub fn merge(layers: &[StateLayer], complete: bool) -> Result<StateLayer> {
+    let first = layers.first().ok_or_else(|| Error::internal("merging no layers of state"))?;
+    if layers.iter().any(|layer| layer.table != first.table || layer.rows.schema() != first.rows.schema()) {
+        return Err(Error::corrupt(format!("layers of the state table '{}' have different shapes", first.table.name)));
+    }
+    let merging = || format!("merging the state table '{}'", first.table.name);
+    let rows = concat_batches(&first.rows.schema(), layers.iter().map(|layer| &layer.rows)).or_error(ErrorKind::Internal, merging)?;
+    let flags: Vec<&dyn Array> = layers.iter().map(|layer| &layer.removed as &dyn Array).collect();
+    let removed = BooleanArray::from(concat(&flags).or_error(ErrorKind::Internal, merging)?.to_data());
+    let last = last_of_each_key(&rows, first.table.key_columns)?;
+    let kept: Vec<u64> = last.into_iter().filter(|&row| !(complete && removed.value(row as usize))).collect();
+    let removed = kept.iter().map(|&row| Some(removed.value(row as usize))).collect();
+    let rows = take_record_batch(&rows, &UInt64Array::from(kept)).or_error(ErrorKind::Internal, merging)?;
+    Ok(StateLayer { table: first.table.clone(), rows, removed })
+}
+
+/// The index of the last row of each key, ascending.
+fn last_of_each_key(rows: &RecordBatch, key_columns: usize) -> Result<Vec<u64>> {
+    let count = rows.num_rows() as u64;
+    if key_columns == 0 {
+        return Ok(count.checked_sub(1).into_iter().collect());
+    }
+    let keys = &rows.columns()[..key_columns];
+    let fields = keys.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let converter = RowConverter::new(fields).or_error(ErrorKind::Internal, || "a column of this type can't be a key".into())?;
+    let encoded = converter.convert_columns(keys).or_error(ErrorKind::Internal, || "encoding keys".into())?;
+    let mut last = HashMap::with_capacity(rows.num_rows());
+    for (index, key) in encoded.iter().enumerate() {
+        last.insert(key, index as u64);
+    }
+    let mut indices: Vec<u64> = last.into_values().collect();
+    indices.sort_unstable();
+    Ok(indices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::StateTable;
+    use arrow::array::{ArrayRef, Int64Array, StringArray, cast::AsArray};
+    use arrow::datatypes::Int64Type;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    fn layer(changes: &[(&str, Option<i64>)]) -> StateLayer {
+        let keys: ArrayRef = Arc::new(changes.iter().map(|(key, _)| Some(*key)).collect::<StringArray>());
+        let values: ArrayRef = Arc::new(changes.iter().map(|(_, value)| *value).collect::<Int64Array>());
+        let rows = RecordBatch::try_from_iter_with_nullable([("k", keys, false), ("v", values, true)]).unwrap();
+        let removed = changes.iter().map(|(_, value)| Some(value.is_none())).collect();
+        StateLayer { table: StateTable { name: "t".into(), key_columns: 1 }, rows, removed }
+    }
+
+    fn content(layer: &StateLayer) -> BTreeMap<String, Option<i64>> {
+        let keys = layer.rows.column(0).as_string::<i32>();
+        let values = layer.rows.column(1).as_primitive::<Int64Type>();
+        let row = |i: usize| (keys.value(i).to_owned(), (!layer.removed.value(i)).then(|| values.value(i)));
+        (0..layer.rows.num_rows()).map(row).collect()
+    }
+
+    #[test]
+    fn the_last_change_of_a_key_wins() {
+        let layers = [layer(&[("a", Some(1)), ("b", Some(2))]), layer(&[("a", None), ("c", Some(3))]), layer(&[("b", Some(4))])];
+        let part = content(&merge(&layers, false).unwrap());
+        assert_eq!(part, BTreeMap::from([("a".into(), None), ("b".into(), Some(4)), ("c".into(), Some(3))]));
+        let whole = content(&merge(&layers, true).unwrap());
+        assert_eq!(whole, BTreeMap::from([("b".into(), Some(4)), ("c".into(), Some(3))]));
+    }
+
+    #[test]
+    fn merging_by_parts_gives_the_same() {
+        let layers = [layer(&[("a", Some(1))]), layer(&[("a", None)]), layer(&[("b", Some(2))]), layer(&[("a", Some(5))])];
+        let halves = [merge(&layers[..2], true).unwrap(), merge(&layers[2..], false).unwrap()];
+        assert_eq!(content(&merge(&halves, true).unwrap()), content(&merge(&layers, true).unwrap()));
+    }
+}

@@ -1,0 +1,51 @@
+//! State: keyed tables whose changes are checkpointed.
+//!
+//! An operator (or a source) keeps any number of named tables. A table is a set of rows with a key: the first
+//! `key_columns` columns. A [`StateChange`] is what a batch changed in one table: the new rows of the keys that changed, and the
+//! keys that went. Changes pile up as [`StateLayer`]s; a later layer wins over an earlier one, key by key. Layers can be merged
+//! without the operator that wrote them ([`merge`]), which is how chains are kept short.
+//!
+//! A row's key group, a number below [`KEY_GROUPS`], decides which task owns it. It is a function of the key's values alone
+//! ([`key_groups`]), so that state can be handed to any number of tasks.
+
+mod codec;
+mod key;
+mod merge;
+
+pub use codec::{decode_layer, encode_layer};
+pub use key::{KEY_GROUPS, KeyGroup, KeyGroupRange, key_groups};
+pub use merge::merge;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use serde::{Deserialize, Serialize};
+
+/// The shape of a table of state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StateTable {
+    /// The table's name within its operator.
+    pub name: String,
+    /// How many of the first columns are the key. Zero is a table of at most one row.
+    pub key_columns: usize,
+}
+
+/// What changed in a table, or a table's whole content if it is the first of its layers.
+#[derive(Debug, Clone)]
+pub struct StateLayer {
+    /// The table.
+    pub table: StateTable,
+    /// One row per key. Where `removed` is true only the key's columns have a meaning.
+    pub rows: RecordBatch,
+    /// For each row, whether the key went.
+    pub removed: BooleanArray,
+}
+
+/// A layer on its way into a checkpoint.
+pub type StateChange = StateLayer;
+
+impl StateLayer {
+    /// A layer in which no key went.
+    pub fn upserts(table: StateTable, rows: RecordBatch) -> Self {
+        let removed = BooleanArray::from(vec![false; rows.num_rows()]);
+        Self { table, rows, removed }
+    }
+}
