@@ -13,6 +13,9 @@ pub struct Job {
     pub sources: Vec<Box<dyn Source>>,
     /// The sinks, in the order of [`Plan::sinks`].
     pub sinks: Vec<Arc<dyn Sink>>,
+    /// Where the bad rows of each source go, in the order of [`Plan::sources`]; none if they fail the batch. Rows have the columns of
+    /// [`dead_letter_schema`](crate::source::dead_letter_schema); the sink's name is the source's with `.dead_letter` behind it.
+    pub dead_letters: Vec<Option<Arc<dyn Sink>>>,
 }
 
 impl std::fmt::Debug for Job {

@@ -20,7 +20,7 @@ use crate::state::{StateChange, StateLayer};
 use crate::storage::Location;
 use crate::time::Timestamp;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Expr;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -166,6 +166,9 @@ pub trait Source: Send {
 
 /// A piece of a cut that one task reads.
 pub trait Split: Send {
+    /// The partition that its rows belong to: rows and event time are recorded per partition.
+    fn partition(&self) -> &PartitionId;
+
     /// Bytes of memory that the piece holds between fetch and decode, for the budget.
     fn held_bytes(&self) -> usize;
 
@@ -281,6 +284,12 @@ pub enum OnBadRow {
     Fail,
     /// They are written, with their reasons, to this place, and counted in the record.
     DeadLetter(Location),
+}
+
+/// The columns of bad rows in a dead-letter place: source, input and position in it, reason, and the row as it was found. All text.
+pub fn dead_letter_schema() -> SchemaRef {
+    let column = |name: &str| Field::new(name, DataType::Utf8, true);
+    Arc::new(Schema::new(["source", "input", "position", "reason", "row"].map(column).to_vec()))
 }
 
 /// Event time of a source.

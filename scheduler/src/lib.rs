@@ -1,1 +1,3 @@
-//! The driver.
+//! The driver: cut, run, commit, publish; recovery and replay; execution on rayon; metrics.
+
+pub mod exec;
