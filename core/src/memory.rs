@@ -4,6 +4,7 @@
 //! Work is started while the budget allows it and held back while it does not; a single piece that is larger than the whole
 //! budget still runs, alone, because holding it back would hold it back for ever.
 
+use crossbeam::channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,12 +17,13 @@ struct Inner {
     limit: usize,
     used: AtomicUsize,
     peak: AtomicUsize,
+    released: (Sender<()>, Receiver<()>),
 }
 
 impl MemoryBudget {
     /// A budget of so many bytes.
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Inner { limit, used: AtomicUsize::new(0), peak: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { limit, used: AtomicUsize::new(0), peak: AtomicUsize::new(0), released: bounded(1) }))
     }
 
     /// The budget's size in bytes.
@@ -45,6 +47,11 @@ impl MemoryBudget {
         used == 0 || used.saturating_add(bytes) <= self.0.limit
     }
 
+    /// Gets a message after bytes were given back: whoever found no room looks again.
+    pub fn released(&self) -> &Receiver<()> {
+        &self.0.released.1
+    }
+
     /// Takes bytes out of the budget until the reservation is dropped. It never fails: whoever can wait asks
     /// [`has_room`](Self::has_room) first.
     #[must_use]
@@ -65,6 +72,8 @@ pub struct Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.0.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        // A full channel already holds a message that nobody has read yet.
+        let _ = self.budget.0.released.0.try_send(());
     }
 }
 

@@ -256,13 +256,19 @@ pub struct Place {
     pub position: Position,
 }
 
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Position::Row(row) => write!(f, "row {row}"),
+            Position::Line(line) => write!(f, "line {line}"),
+            Position::Byte(byte) => write!(f, "byte {byte}"),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.position {
-            Position::Row(row) => write!(f, "{}, row {row}", self.input),
-            Position::Line(line) => write!(f, "{}, line {line}", self.input),
-            Position::Byte(byte) => write!(f, "{}, byte {byte}", self.input),
-        }
+        write!(f, "{}, {}", self.input, self.position)
     }
 }
 

@@ -5,7 +5,8 @@
 //! keys that went. Changes pile up as [`StateLayer`]s; a later layer wins over an earlier one, key by key. Layers can be merged
 //! without the operator that wrote them ([`merge`]), which is how chains are kept short.
 //!
-//! A row's key group, a number below [`KEY_GROUPS`], decides which task owns it. It is a function of the key's values alone
+//! The first columns of every table of a keyed operator are the operator's key, in the order of its key expressions, whatever else belongs
+//! to the table's own key: so a row's owner can be told from the row. A row's key group, a number below [`KEY_GROUPS`], decides which task owns it. It is a function of the key's values alone
 //! ([`key_groups`]), so that state can be handed to any number of tasks.
 
 mod codec;

@@ -1,25 +1,52 @@
 //! Runs a plan, a batch at a time, on a pool of workers.
 //!
-//! What flows in: the splits of each source's cut, in the order of their rows. What flows out: rows, into the lanes of the sinks' staging;
-//! counts per partition; changes of state per operator. Nothing of it is visible to anybody before the commit, and nothing is atomic
-//! here: a batch that fails leaves staged leftovers that no record names, and operators whose memory must be dropped.
+//! What flows in: the splits of each source's cut, in the order of their rows. What flows out: rows, into the lanes of the sinks'
+//! staging; counts per partition; changes of state per operator. Nothing of it is visible to anybody before the commit, and nothing is
+//! atomic here: a batch that fails leaves staged leftovers that no record names, and operators whose memory must be dropped.
+//!
+//! - [`lanes`]: a source's splits are cut into lanes, contiguous runs that one task works off in order.
+//! - [`lane`]: the task: decode, check, push through the fused [`flow`], into the lane's writers.
+//! - [`coordinator`]: starts lanes in order, fetches ahead within the memory budget, and merges what they leave in order.
+//! - [`exchange`], [`keyed`]: rows that change hands by key group, and the operators behind.
+//!
+//! IMPORTANT: lanes, the division of keys and all merges are functions of the plan and the cut. The number of threads decides only what
+//! happens at the same time. That is why the output is the same, bit for bit, at any number of threads.
 
+mod coordinator;
+mod event_time;
+mod exchange;
+mod flow;
+mod keyed;
+mod lane;
+mod lanes;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use flow::Flow;
+use keyed::KeyedOperator;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use waterclock_core::batch::BatchContext;
 use waterclock_core::id::{OperatorId, PartitionId};
-use waterclock_core::sink::LaneOutput;
-use waterclock_core::source::BadRow;
-use waterclock_core::state::StateChange;
+use waterclock_core::memory::MemoryBudget;
+use waterclock_core::plan::{NodeId, NodeKind, Plan, Upstream};
+use waterclock_core::sink::{LaneOutput, Staging};
+use waterclock_core::source::{BadRow, Split};
+use waterclock_core::state::{StateChange, StateLayer};
+use waterclock_core::storage::Storage;
 use waterclock_core::time::{Timestamp, Watermark};
+use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// What a batch is run on.
 pub struct BatchInput {
     /// Number and clock.
-    pub context: waterclock_core::batch::BatchContext,
+    pub context: BatchContext,
     /// For each source of the plan, the splits of its cut and the watermark that it had before this batch.
     pub sources: Vec<SourceInput>,
     /// For each sink of the plan, where its rows are staged.
-    pub sinks: Vec<Arc<dyn waterclock_core::sink::Staging>>,
+    pub sinks: Vec<Arc<dyn Staging>>,
     /// Whether every watermark goes to its end behind this batch's rows.
     pub end_of_stream: bool,
 }
@@ -27,11 +54,11 @@ pub struct BatchInput {
 /// A source's part of a batch.
 pub struct SourceInput {
     /// The pieces of its cut, in the order of their rows.
-    pub splits: Vec<Box<dyn waterclock_core::source::Split>>,
+    pub splits: Vec<Box<dyn Split>>,
     /// The source's watermark before this batch; it is the least that the batch may leave.
     pub watermark: Watermark,
     /// Where bad rows are staged; none if they fail the batch.
-    pub dead_letter: Option<Arc<dyn waterclock_core::sink::Staging>>,
+    pub dead_letter: Option<Arc<dyn Staging>>,
 }
 
 /// What a batch gave.
@@ -78,11 +105,94 @@ pub struct OperatorOutput {
     pub changes: Vec<StateChange>,
 }
 
+/// An operator's state as a checkpoint holds it.
+#[derive(Debug)]
+pub struct RestoredOperator {
+    /// The watermark of its output.
+    pub watermark: Watermark,
+    /// All layers of all its tables, oldest first.
+    pub layers: Vec<StateLayer>,
+}
+
 /// A batch that failed: the error, and the row at fault if it was a bad one, whose place the source may be able to name better.
 #[derive(Debug)]
 pub enum BatchFailure {
     /// A row that could not be read, of the source of this index.
     BadRow(usize, BadRow),
     /// Anything else.
-    Error(waterclock_core::Error),
+    Error(Error),
+}
+
+impl From<Error> for BatchFailure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// How a plan is run. None of it changes what comes out.
+#[derive(Debug, Clone)]
+pub struct ExecutorSettings {
+    /// Workers of the pool.
+    pub threads: NonZeroUsize,
+    /// The memory, in bytes, for what is fetched and not yet decoded, and encoded and not yet stored. What the workers hold while
+    /// they work on a morsel comes on top.
+    pub memory_budget_bytes: usize,
+}
+
+/// Runs the batches of a plan.
+pub struct Executor {
+    plan: Arc<Plan>,
+    storage: Storage,
+    pool: rayon::ThreadPool,
+    flows: BTreeMap<Upstream, Arc<Flow>>,
+    operators: BTreeMap<NodeId, KeyedOperator>,
+    fetches: MemoryBudget,
+    uploads: MemoryBudget,
+}
+
+impl Executor {
+    /// An executor whose operators have no state yet.
+    ///
+    /// # Errors
+    /// `Internal` if threads can't be started; `Config` if an operator can't be made.
+    pub fn new(plan: Arc<Plan>, storage: Storage, settings: &ExecutorSettings) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(settings.threads.get())
+            .thread_name(|index| format!("waterclock-worker-{index}"))
+            .build()
+            .or_error(ErrorKind::Internal, || "can't start the workers".into())?;
+        let flows = Flow::all(&plan).into_iter().map(|(upstream, flow)| (upstream, Arc::new(flow))).collect();
+        let mut operators = BTreeMap::new();
+        for (index, node) in plan.nodes.iter().enumerate() {
+            if let NodeKind::Operator(factory) = &node.kind {
+                operators.insert(NodeId(index), KeyedOperator::new(node.id.clone(), Arc::clone(factory))?);
+            }
+        }
+        let half = settings.memory_budget_bytes / 2;
+        let (fetches, uploads) = (MemoryBudget::new(half), MemoryBudget::new(half));
+        Ok(Self { plan, storage, pool, flows, operators, fetches, uploads })
+    }
+
+    /// Gives the operators the state of the last commit. Called once, before the first batch.
+    ///
+    /// # Errors
+    /// `Corrupt` if the state does not fit its operator.
+    pub fn restore(&mut self, mut stored: BTreeMap<OperatorId, RestoredOperator>) -> Result<()> {
+        for operator in self.operators.values_mut() {
+            if let Some(stored) = stored.remove(operator.id()) {
+                operator.restore(stored)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The budget that sinks stage within.
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.uploads
+    }
+
+    /// The earliest processing time at which an operator wants a batch even without rows.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        self.operators.values().filter_map(KeyedOperator::next_timer).min()
+    }
 }

@@ -1,0 +1,158 @@
+//! The tasks of an operator with a memory: one instance per range of key groups.
+//!
+//! Each task sees the rows of its keys in the order of the input, whatever task or lane they come from; the outputs of the tasks are
+//! merged in the order of the tasks. So nothing depends on the number of threads.
+
+use super::exchange::{TASKS, split};
+use super::flow::guarded;
+use super::lane::{Exchange, Exchanged};
+use super::{OperatorOutput, RestoredOperator};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use waterclock_core::batch::BatchContext;
+use waterclock_core::id::OperatorId;
+use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
+use waterclock_core::state::{KeyGroupRange, StateChange, StateLayer, StateTable, key_groups};
+use waterclock_core::time::{Timestamp, Watermark};
+use waterclock_core::{ErrorKind, Result, ResultExt};
+
+/// An operator with its tasks.
+pub(super) struct KeyedOperator {
+    id: OperatorId,
+    factory: Arc<dyn OperatorFactory>,
+    tasks: Vec<Box<dyn Operator>>,
+    watermark: Watermark,
+}
+
+/// What one task emitted.
+pub(super) type TaskOutput = Vec<(Port, RecordBatch)>;
+
+impl KeyedOperator {
+    /// New instances without state.
+    pub(super) fn new(id: OperatorId, factory: Arc<dyn OperatorFactory>) -> Result<Self> {
+        let tasks = if factory.keys().iter().all(Vec::is_empty) { 1 } else { TASKS };
+        let create = |groups| factory.create(groups);
+        let tasks = KeyGroupRange::divide(tasks).into_iter().map(create).collect::<Result<_>>()?;
+        Ok(Self { id, factory, tasks, watermark: Watermark::Unknown })
+    }
+
+    pub(super) fn ports(&self) -> usize {
+        self.factory.keys().len()
+    }
+
+    /// The exchange in front of each input.
+    pub(super) fn exchanges(&self) -> impl Iterator<Item = (Port, Exchange)> {
+        let tasks = self.tasks.len();
+        self.factory.keys().into_iter().enumerate().map(move |(port, keys)| (Port(port), Exchange { keys, tasks }))
+    }
+
+    /// Hands stored state to the tasks that own its keys.
+    pub(super) fn restore(&mut self, stored: RestoredOperator) -> Result<()> {
+        self.watermark = stored.watermark;
+        let keys = self.factory.keys().first().map_or(0, Vec::len);
+        let mut by_task: Vec<Vec<StateLayer>> = (0..self.tasks.len()).map(|_| Vec::new()).collect();
+        for layer in &stored.layers {
+            for (task, part) in by_task.iter_mut().zip(divide(layer, keys, self.tasks.len())?) {
+                if part.rows.num_rows() > 0 {
+                    task.push(part);
+                }
+            }
+        }
+        for (task, layers) in self.tasks.iter_mut().zip(by_task) {
+            task.restore(&layers).map_err(|error| error.within(format!("operator '{}'", self.id)))?;
+        }
+        Ok(())
+    }
+
+    /// Feeds rows to all tasks side by side. Runs inside the pool.
+    pub(super) fn process(&mut self, chunk: Exchanged, batch: &BatchContext) -> Result<Vec<TaskOutput>> {
+        let id = self.id.as_str();
+        let each = |(task, rows): (&mut Box<dyn Operator>, RecordBatch)| {
+            let mut output = Output::default();
+            if rows.num_rows() > 0 {
+                guarded(id, batch, || {
+                    task.process(chunk.port, rows, &mut output).map_err(|error| error.within(format!("operator '{id}'")))
+                })?;
+            }
+            Ok(output.take())
+        };
+        self.tasks.par_iter_mut().zip(chunk.by_task).map(each).collect()
+    }
+
+    /// Moves the watermark of each input on, in the order of the ports.
+    pub(super) fn advance(&mut self, inputs: &[Watermark], batch: &BatchContext) -> Result<Vec<TaskOutput>> {
+        let id = self.id.as_str();
+        let each = |task: &mut Box<dyn Operator>| {
+            let mut output = Output::default();
+            let mut reached = Watermark::End;
+            for (port, watermark) in inputs.iter().enumerate() {
+                let mut advance = || task.advance(Port(port), *watermark, batch, &mut output);
+                reached = guarded(id, batch, || advance().map_err(|error| error.within(format!("operator '{id}'"))))?;
+            }
+            Ok((reached, output.take()))
+        };
+        let results: Vec<(Watermark, TaskOutput)> = self.tasks.par_iter_mut().map(each).collect::<Result<_>>()?;
+        let reached = results.iter().map(|(watermark, _)| *watermark).min().unwrap_or(Watermark::Unknown);
+        self.watermark = self.watermark.max(reached);
+        Ok(results.into_iter().map(|(_, output)| output).collect())
+    }
+
+    /// What the batch changed: at most one layer per table, with the tasks' changes in their order.
+    pub(super) fn checkpoint(&mut self) -> Result<OperatorOutput> {
+        let mut tables: BTreeMap<StateTable, Vec<StateChange>> = BTreeMap::new();
+        for task in &mut self.tasks {
+            for change in task.checkpoint().map_err(|error| error.within(format!("operator '{}'", self.id)))? {
+                tables.entry(change.table.clone()).or_default().push(change);
+            }
+        }
+        let changes = tables.into_iter().map(|(table, changes)| combine(table, &changes)).collect::<Result<_>>()?;
+        Ok(OperatorOutput { watermark: self.watermark, changes })
+    }
+
+    pub(super) fn next_timer(&self) -> Option<Timestamp> {
+        self.tasks.iter().filter_map(|task| task.next_timer()).min()
+    }
+
+    pub(super) fn id(&self) -> &OperatorId {
+        &self.id
+    }
+}
+
+/// Changes of different tasks: no key is in two of them.
+fn combine(table: StateTable, changes: &[StateChange]) -> Result<StateChange> {
+    let combining = || format!("combining changes of the state table '{}'", table.name);
+    let schema = changes[0].rows.schema();
+    let rows = concat_batches(&schema, changes.iter().map(|change| &change.rows)).or_error(ErrorKind::Internal, combining)?;
+    let removed = changes.iter().flat_map(|change| change.removed.iter()).collect();
+    Ok(StateLayer { table, rows, removed })
+}
+
+/// The part of a layer that each task owns.
+fn divide(layer: &StateLayer, keys: usize, tasks: usize) -> Result<Vec<StateLayer>> {
+    if tasks == 1 {
+        return Ok(vec![layer.clone()]);
+    }
+    let groups = key_groups(&layer.rows.columns()[..keys], layer.rows.num_rows())?;
+    let marked = with_removed(layer)?;
+    split(&marked, &groups, tasks)?.iter().map(|rows| without_removed(&layer.table, rows)).collect()
+}
+
+fn with_removed(layer: &StateLayer) -> Result<RecordBatch> {
+    use arrow::datatypes::{DataType, Field, Schema};
+    let mut fields = layer.rows.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new("_removed", DataType::Boolean, true)));
+    let mut columns = layer.rows.columns().to_vec();
+    columns.push(Arc::new(layer.removed.clone()));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).or_error(ErrorKind::Internal, || "dividing state".into())
+}
+
+fn without_removed(table: &StateTable, rows: &RecordBatch) -> Result<StateLayer> {
+    use arrow::array::AsArray;
+    let last = rows.num_columns() - 1;
+    let removed = rows.column(last).as_boolean().clone();
+    let rows = rows.project(&(0..last).collect::<Vec<_>>()).or_error(ErrorKind::Internal, || "dividing state".into())?;
+    Ok(StateLayer { table: table.clone(), rows, removed })
+}

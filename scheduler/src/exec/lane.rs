@@ -1,0 +1,187 @@
+//! One lane's work: decode a split, check event times, push the rows through the fused flow, into the lane's writers and exchanges.
+
+use super::event_time;
+use super::exchange::partition;
+use super::flow::{BoundTransforms, Flow, Receiver, Target};
+use super::{BatchFailure, PartitionOutput, SourceOutput};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion_physical_expr::PhysicalExpr;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use waterclock_core::batch::BatchContext;
+use waterclock_core::id::PartitionId;
+use waterclock_core::memory::MemoryBudget;
+use waterclock_core::operator::Port;
+use waterclock_core::plan::NodeId;
+use waterclock_core::sink::{Lane, LaneOutput, LaneWriter, Staging};
+use waterclock_core::source::{BadRow, Morsel, Morsels, dead_letter_schema};
+use waterclock_core::time::Timestamp;
+use waterclock_core::{Error, ErrorKind, Result, ResultExt};
+
+/// What all lanes of a batch share.
+pub(super) struct BatchShared {
+    pub(super) context: BatchContext,
+    pub(super) transforms: BoundTransforms,
+    pub(super) sinks: Vec<Arc<dyn Staging>>,
+    pub(super) exchanges: BTreeMap<(NodeId, Port), Exchange>,
+    /// Encoded bytes on their way to storage: lanes pause while they are too many.
+    pub(super) uploads: MemoryBudget,
+}
+
+/// How rows are divided in front of an input of an operator.
+pub(super) struct Exchange {
+    pub(super) keys: Vec<Arc<dyn PhysicalExpr>>,
+    pub(super) tasks: usize,
+}
+
+/// What the lanes of one source share.
+pub(super) struct LaneSource {
+    pub(super) index: usize,
+    pub(super) name: String,
+    pub(super) flow: Arc<Flow>,
+    /// Name of the event-time column, and its index in the morsels.
+    pub(super) event_time: Option<(String, usize)>,
+    pub(super) dead_letter: Option<Arc<dyn Staging>>,
+}
+
+/// Rows for one input of an operator, divided among its tasks.
+pub(super) struct Exchanged {
+    pub(super) node: NodeId,
+    pub(super) port: Port,
+    pub(super) by_task: Vec<RecordBatch>,
+}
+
+/// The memory of a lane between two splits. Owned by whoever works on it.
+pub(super) struct LaneTask {
+    lane: Lane,
+    shared: Arc<BatchShared>,
+    source: Arc<LaneSource>,
+    writers: BTreeMap<usize, Box<dyn LaneWriter>>,
+    dead_letter: Option<Box<dyn LaneWriter>>,
+    exchanged: Vec<Exchanged>,
+    partitions: BTreeMap<PartitionId, PartitionOutput>,
+    bad_rows: u64,
+}
+
+/// What a finished lane leaves.
+pub(super) struct LaneResult {
+    pub(super) lane: Lane,
+    pub(super) sinks: BTreeMap<usize, LaneOutput>,
+    pub(super) exchanged: Vec<Exchanged>,
+    pub(super) source: SourceOutput,
+}
+
+impl LaneTask {
+    pub(super) fn new(lane: Lane, shared: Arc<BatchShared>, source: Arc<LaneSource>) -> Self {
+        let (writers, partitions) = (BTreeMap::new(), BTreeMap::new());
+        Self { lane, shared, source, writers, dead_letter: None, exchanged: Vec::new(), partitions, bad_rows: 0 }
+    }
+
+    /// Works until the split ends, or until storage can't keep up. Returns whether the split has ended.
+    pub(super) fn work(&mut self, partition: &PartitionId, morsels: &mut dyn Morsels) -> Result<bool, BatchFailure> {
+        loop {
+            let next = morsels.next().map_err(|error| BatchFailure::Error(error.within(format!("source '{}'", self.source.name))))?;
+            let Some(morsel) = next else { return Ok(true) };
+            self.take(partition, morsel)?;
+            if self.shared.uploads.used() > self.shared.uploads.limit() {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn take(&mut self, partition: &PartitionId, mut morsel: Morsel) -> Result<(), BatchFailure> {
+        let mut latest = morsel.skipped.latest;
+        if let Some((name, column)) = &self.source.event_time {
+            latest = latest.max(event_time::check(&mut morsel, *column, name).map_err(BatchFailure::Error)?);
+        }
+        self.take_bad(std::mem::take(&mut morsel.bad))?;
+        self.count(partition, morsel.rows.num_rows() as u64 + morsel.skipped.rows, latest);
+        let (source, shared) = (Arc::clone(&self.source), Arc::clone(&self.shared));
+        source.flow.push(morsel.rows, &shared.transforms, self).map_err(BatchFailure::Error)
+    }
+
+    fn count(&mut self, partition: &PartitionId, rows: u64, latest: Option<Timestamp>) {
+        let counts = self.partitions.entry(partition.clone()).or_default();
+        counts.rows += rows;
+        counts.latest = counts.latest.max(latest);
+    }
+
+    fn take_bad(&mut self, mut bad: Vec<BadRow>) -> Result<(), BatchFailure> {
+        if bad.is_empty() {
+            return Ok(());
+        }
+        let Some(staging) = &self.source.dead_letter else { return Err(BatchFailure::BadRow(self.source.index, bad.swap_remove(0))) };
+        if self.dead_letter.is_none() {
+            self.dead_letter = Some(staging.lane(self.lane).map_err(BatchFailure::Error)?);
+        }
+        self.bad_rows += bad.len() as u64;
+        let rows = dead_letters(&self.source.name, &bad).map_err(BatchFailure::Error)?;
+        match &mut self.dead_letter {
+            Some(writer) => writer.write(&rows).map_err(BatchFailure::Error),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands over what the writers still hold.
+    pub(super) fn finish(self) -> Result<LaneResult> {
+        let mut sinks = BTreeMap::new();
+        for (sink, writer) in self.writers {
+            sinks.insert(sink, writer.finish()?);
+        }
+        let dead_letter = self.dead_letter.map(|writer| writer.finish()).transpose()?.into_iter().collect();
+        let source = SourceOutput { partitions: self.partitions, watermark: None, bad_rows: self.bad_rows, dead_letter };
+        Ok(LaneResult { lane: self.lane, sinks, exchanged: self.exchanged, source })
+    }
+}
+
+impl Receiver for LaneTask {
+    fn deliver(&mut self, target: Target, rows: RecordBatch) -> Result<()> {
+        match target {
+            Target::Sink(sink) => write(&mut self.writers, &self.shared.sinks, self.lane, sink, &rows),
+            Target::Exchange(node, port) => {
+                self.exchanged.push(self.shared.divide(node, port, &rows)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl BatchShared {
+    pub(super) fn divide(&self, node: NodeId, port: Port, rows: &RecordBatch) -> Result<Exchanged> {
+        let exchange =
+            self.exchanges.get(&(node, port)).ok_or_else(|| Error::internal("rows for an operator that the plan has no exchange for"))?;
+        Ok(Exchanged { node, port, by_task: partition(rows, &exchange.keys, exchange.tasks)? })
+    }
+}
+
+/// Writes rows into the lane's file of a sink, which is begun with its first row.
+pub(super) fn write(
+    writers: &mut BTreeMap<usize, Box<dyn LaneWriter>>,
+    sinks: &[Arc<dyn Staging>],
+    lane: Lane,
+    sink: usize,
+    rows: &RecordBatch,
+) -> Result<()> {
+    use std::collections::btree_map::Entry;
+    let writer = match writers.entry(sink) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => {
+            let staging = sinks.get(sink).ok_or_else(|| Error::internal("rows for a sink that is not staged"))?;
+            entry.insert(staging.lane(lane)?)
+        }
+    };
+    writer.write(rows)
+}
+
+/// Bad rows as rows of the dead-letter place.
+fn dead_letters(source: &str, bad: &[BadRow]) -> Result<RecordBatch> {
+    let text = |value: &dyn Fn(&BadRow) -> Option<String>| Arc::new(bad.iter().map(value).collect::<StringArray>()) as ArrayRef;
+    let columns = vec![
+        text(&|_| Some(source.to_owned())),
+        text(&|row| Some(row.place.input.to_string())),
+        text(&|row| Some(row.place.position.to_string())),
+        text(&|row| Some(row.reason.clone())),
+        text(&|row| row.text.clone()),
+    ];
+    RecordBatch::try_new(dead_letter_schema(), columns).or_error(ErrorKind::Internal, || "making dead letters".into())
+}

@@ -1,0 +1,255 @@
+//! One batch, from splits to staged lanes and changed state.
+
+use super::coordinator::{PlannedLane, Surroundings, run_lanes};
+use super::flow::{BoundTransforms, Flow, Receiver, Target};
+use super::keyed::{KeyedOperator, TaskOutput};
+use super::lane::{BatchShared, Exchanged, LaneResult, LaneSource, write};
+use super::{BatchFailure, BatchInput, BatchOutput, Executor, OperatorOutput, SourceInput, SourceOutput, lanes};
+use arrow::array::RecordBatch;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use waterclock_core::id::OperatorId;
+use waterclock_core::operator::Port;
+use waterclock_core::plan::{NodeId, NodeKind, Plan, PlannedSource, Upstream};
+use waterclock_core::sink::{Lane, LaneOutput, LaneWriter};
+use waterclock_core::time::Watermark;
+use waterclock_core::{Error, Result};
+
+/// What has come out of a batch so far.
+struct Gathered<'a> {
+    plan: &'a Plan,
+    pool: &'a rayon::ThreadPool,
+    flows: &'a BTreeMap<Upstream, Arc<Flow>>,
+    operators: &'a mut BTreeMap<NodeId, KeyedOperator>,
+    shared: &'a BatchShared,
+    sources: Vec<SourceOutput>,
+    sinks: Vec<Vec<LaneOutput>>,
+    /// Rows for inputs behind the first, which wait until the first has had all of its rows.
+    inboxes: BTreeMap<(NodeId, Port), Vec<Exchanged>>,
+    /// Files of operators' outputs: one lane for each operator, behind the lanes of the sources.
+    writers: BTreeMap<NodeId, BTreeMap<usize, Box<dyn LaneWriter>>>,
+    first_operator_lane: usize,
+}
+
+impl Executor {
+    /// Runs a batch on the pool, and waits for it.
+    ///
+    /// # Errors
+    /// The first failure in the order of the rows. The operators' memory is of no use afterwards: drop this executor.
+    pub fn run(&mut self, input: BatchInput) -> Result<BatchOutput, BatchFailure> {
+        let before: Vec<Watermark> = input.sources.iter().map(|source| source.watermark).collect();
+        let shared = Arc::new(BatchShared {
+            context: input.context,
+            transforms: BoundTransforms::of(&self.plan, &input.context)?,
+            sinks: input.sinks,
+            exchanges: self.exchanges(),
+            uploads: self.uploads.clone(),
+        });
+        let lanes = self.lanes(input.sources)?;
+        let mut gathered = Gathered {
+            plan: &self.plan,
+            pool: &self.pool,
+            flows: &self.flows,
+            operators: &mut self.operators,
+            shared: &shared,
+            sources: self.plan.sources.iter().map(|_| SourceOutput::default()).collect(),
+            sinks: self.plan.sinks.iter().map(|_| Vec::new()).collect(),
+            inboxes: BTreeMap::new(),
+            writers: BTreeMap::new(),
+            first_operator_lane: lanes.len(),
+        };
+        let of_lane: Vec<usize> = lanes.iter().map(|lane| lane.source.index).collect();
+        let surroundings = Surroundings { pool: &self.pool, storage: &self.storage, fetches: &self.fetches, shared: &shared };
+        run_lanes(surroundings, lanes, |result| gathered.merge(of_lane[result.lane.0], result))?;
+        let operators = gathered.run_operators(&before, input.end_of_stream)?;
+        gathered.finish_writers()?;
+        let (sources, sinks) = (gathered.sources, gathered.sinks);
+        Ok(BatchOutput { sources, operators, sinks, next_timer: self.next_timer() })
+    }
+
+    fn exchanges(&self) -> BTreeMap<(NodeId, Port), super::lane::Exchange> {
+        let of = |(node, operator): (&NodeId, &KeyedOperator)| {
+            let node = *node;
+            operator.exchanges().map(move |(port, exchange)| ((node, port), exchange)).collect::<Vec<_>>()
+        };
+        self.operators.iter().flat_map(of).collect()
+    }
+
+    /// The lanes of all sources: first of those that feed first inputs, so that others need not wait in memory.
+    fn lanes(&self, inputs: Vec<SourceInput>) -> Result<Vec<PlannedLane>> {
+        if inputs.len() != self.plan.sources.len() {
+            return Err(Error::internal("a batch has other sources than its plan"));
+        }
+        let mut sources = Vec::new();
+        for (index, input) in inputs.into_iter().enumerate() {
+            let flow = self.flow_of_source(index)?;
+            let ports = flow.targets().into_iter().filter_map(|target| match target {
+                Target::Exchange(_, port) => Some(port),
+                Target::Sink(_) => None,
+            });
+            sources.push((ports.min(), index, flow, input));
+        }
+        sources.sort_by_key(|(port, index, ..)| (*port, *index));
+        let mut planned = Vec::new();
+        for (port, index, flow, input) in sources {
+            let source = Arc::new(lane_source(&self.plan.sources[index], index, flow, input.dead_letter)?);
+            let lanes = lanes::cut(input.splits, port.is_some()).into_iter();
+            planned.extend(lanes.map(|splits| PlannedLane { source: Arc::clone(&source), splits: splits.into() }));
+        }
+        Ok(planned)
+    }
+
+    fn flow_of_source(&self, index: usize) -> Result<Arc<Flow>> {
+        let scans = |kind: &NodeKind| matches!(kind, NodeKind::Scan(source) if *source == index);
+        let node = self.plan.nodes.iter().position(|node| scans(&node.kind));
+        let flow = node.and_then(|node| self.flows.get(&NodeId(node).into()));
+        flow.cloned().ok_or_else(|| Error::internal(format!("no node reads source {index}")))
+    }
+}
+
+fn lane_source(
+    planned: &PlannedSource,
+    index: usize,
+    flow: Arc<Flow>,
+    dead_letter: Option<Arc<dyn waterclock_core::sink::Staging>>,
+) -> Result<LaneSource> {
+    let event_time = match (&planned.settings.event_time, planned.scan.event_time) {
+        (Some(event_time), Some(column)) => {
+            let column = planned.scan.projection.iter().position(|&projected| projected == column);
+            let column = column.ok_or_else(|| Error::internal("an event-time column is not read"))?;
+            Some((event_time.column.clone(), column))
+        }
+        _ => None,
+    };
+    Ok(LaneSource { index, name: planned.settings.id.to_string(), flow, event_time, dead_letter })
+}
+
+impl Gathered<'_> {
+    fn merge(&mut self, source: usize, lane: LaneResult) -> Result<(), BatchFailure> {
+        let counts = &mut self.sources[source];
+        for (partition, read) in lane.source.partitions {
+            let total = counts.partitions.entry(partition).or_default();
+            total.rows += read.rows;
+            total.latest = total.latest.max(read.latest);
+        }
+        counts.bad_rows += lane.source.bad_rows;
+        counts.dead_letter.extend(lane.source.dead_letter);
+        for (sink, output) in lane.sinks {
+            self.sinks[sink].push(output);
+        }
+        for exchanged in lane.exchanged {
+            self.receive(exchanged)?;
+        }
+        Ok(())
+    }
+
+    /// Rows of an operator's first input are taken at once, those of others when it is their turn.
+    fn receive(&mut self, exchanged: Exchanged) -> Result<()> {
+        if exchanged.port > Port(0) {
+            self.inboxes.entry((exchanged.node, exchanged.port)).or_default().push(exchanged);
+            return Ok(());
+        }
+        self.process(exchanged)
+    }
+
+    fn process(&mut self, exchanged: Exchanged) -> Result<()> {
+        let node = exchanged.node;
+        let operator = self.operators.get_mut(&node).ok_or_else(|| Error::internal("rows for a node that is no operator"))?;
+        let outputs = self.pool.install(|| operator.process(exchanged, &self.shared.context))?;
+        self.emit(node, outputs)
+    }
+
+    /// Sends what tasks emitted on its way: transforms side by side, deliveries in the order of the tasks.
+    fn emit(&mut self, node: NodeId, outputs: Vec<TaskOutput>) -> Result<()> {
+        let (flows, shared) = (self.flows, self.shared);
+        let push = |output: TaskOutput| {
+            let mut ends = Ends::default();
+            for (port, rows) in output {
+                if let Some(flow) = flows.get(&Upstream { node, port }) {
+                    flow.push(rows, &shared.transforms, &mut ends)?;
+                }
+            }
+            Ok(ends.0)
+        };
+        let delivered: Vec<Vec<(Target, RecordBatch)>> = self.pool.install(|| outputs.into_par_iter().map(push).collect::<Result<_>>())?;
+        for (target, rows) in delivered.into_iter().flatten() {
+            match target {
+                Target::Sink(sink) => {
+                    let lane = Lane(self.first_operator_lane + node.0);
+                    write(self.writers.entry(node).or_default(), &self.shared.sinks, lane, sink, &rows)?;
+                }
+                Target::Exchange(to, port) => self.receive(self.shared.divide(to, port, &rows)?)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the watermarks flow through the plan: each operator takes the rest of its rows, advances and emits, before the next.
+    fn run_operators(&mut self, before: &[Watermark], end: bool) -> Result<BTreeMap<OperatorId, OperatorOutput>> {
+        let plan = self.plan;
+        let mut reached: Vec<Watermark> = Vec::with_capacity(plan.nodes.len());
+        let mut outputs = BTreeMap::new();
+        for (index, node) in plan.nodes.iter().enumerate() {
+            let inputs: Vec<Watermark> = node.inputs.iter().map(|upstream| reached[upstream.node.0]).collect();
+            let watermark = match &node.kind {
+                NodeKind::Scan(source) => self.source_watermark(*source, before[*source], end),
+                NodeKind::Transform(_) | NodeKind::Union => inputs.into_iter().min().unwrap_or(Watermark::Unknown),
+                NodeKind::Operator(_) => {
+                    let output = self.run_operator(NodeId(index), &inputs)?;
+                    let watermark = output.watermark;
+                    outputs.insert(node.id.clone(), output);
+                    watermark
+                }
+            };
+            reached.push(watermark);
+        }
+        Ok(outputs)
+    }
+
+    fn run_operator(&mut self, node: NodeId, inputs: &[Watermark]) -> Result<OperatorOutput> {
+        let missing = || Error::internal("the plan has an operator without instances");
+        for port in 1..self.operators.get(&node).ok_or_else(missing)?.ports() {
+            for exchanged in self.inboxes.remove(&(node, Port(port))).unwrap_or_default() {
+                self.process(exchanged)?;
+            }
+        }
+        let operator = self.operators.get_mut(&node).ok_or_else(missing)?;
+        let outputs = self.pool.install(|| operator.advance(inputs, &self.shared.context))?;
+        self.emit(node, outputs)?;
+        let operator = self.operators.get_mut(&node).ok_or_else(missing)?;
+        operator.checkpoint()
+    }
+
+    /// The source's watermark behind this batch's rows. It never goes back.
+    fn source_watermark(&mut self, source: usize, before: Watermark, end: bool) -> Watermark {
+        let output = &mut self.sources[source];
+        let behind = self.plan.sources[source].settings.event_time.as_ref().and_then(|event_time| {
+            let latest = output.partitions.values().filter_map(|partition| partition.latest).min()?;
+            Some(Watermark::behind(latest, event_time.delay))
+        });
+        let after = if end { Watermark::End } else { before.max(behind.unwrap_or(Watermark::Unknown)) };
+        output.watermark = Some(after);
+        after
+    }
+
+    fn finish_writers(&mut self) -> Result<()> {
+        for (_, writers) in std::mem::take(&mut self.writers) {
+            for (sink, writer) in writers {
+                self.sinks[sink].push(self.pool.install(|| writer.finish())?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gathers rows at the ends of a flow.
+#[derive(Default)]
+struct Ends(Vec<(Target, RecordBatch)>);
+
+impl Receiver for Ends {
+    fn deliver(&mut self, target: Target, rows: RecordBatch) -> Result<()> {
+        self.0.push((target, rows));
+        Ok(())
+    }
+}

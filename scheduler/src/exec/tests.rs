@@ -1,0 +1,300 @@
+//! The executor against plans small enough to compute by hand: order, determinism over threads, failures, panics, state.
+
+use super::*;
+use crate::exec::ExecutorSettings;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
+use futures::future::BoxFuture;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use waterclock_core::id::{BatchId, SinkId, SourceId};
+use waterclock_core::operator::{Operator, OperatorFactory, Output, Port, Transform};
+use waterclock_core::plan::{Node, PlannedSink, PlannedSource};
+use waterclock_core::sink::{Lane, LaneWriter, Manifest, SinkMode, SinkSettings};
+use waterclock_core::source::{CutLimits, Morsel, Morsels, OnBadRow, Origin, Place, Position, Positions, Scan, Skipped, SourceSettings};
+use waterclock_core::state::{KeyGroupRange, StateTable};
+use waterclock_core::storage::Location;
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, false)]))
+}
+
+fn rows(values: &[i64]) -> RecordBatch {
+    RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from(values.to_vec())) as ArrayRef]).unwrap()
+}
+
+/// A split of numbers; a negative one is a bad row, and `i64::MIN` is a reader that panics.
+struct Numbers {
+    partition: PartitionId,
+    values: Vec<i64>,
+    work: usize,
+}
+
+impl Split for Numbers {
+    fn partition(&self) -> &PartitionId {
+        &self.partition
+    }
+    fn held_bytes(&self) -> usize {
+        self.values.len() * 8
+    }
+    fn work_bytes(&self) -> usize {
+        self.work
+    }
+    fn fetch(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Morsels>>> {
+        Box::pin(async move { Ok(Box::new(NumbersLeft(self.values.chunks(3).map(<[i64]>::to_vec).collect())) as Box<dyn Morsels>) })
+    }
+}
+
+struct NumbersLeft(std::collections::VecDeque<Vec<i64>>);
+
+impl Morsels for NumbersLeft {
+    fn next(&mut self) -> Result<Option<Morsel>> {
+        let Some(values) = self.0.pop_front() else { return Ok(None) };
+        assert!(!values.contains(&i64::MIN), "asked to panic");
+        let (bad, good): (Vec<i64>, Vec<i64>) = values.iter().partition(|&&value| value < 0);
+        let place = |value: &i64| Place { input: "numbers".into(), position: Position::Row(value.unsigned_abs()) };
+        let bad = bad.iter().map(|value| BadRow { place: place(value), reason: "negative".into(), text: None }).collect();
+        let origin = Origin { input: "numbers".into(), positions: Positions::Rows(1) };
+        Ok(Some(Morsel { rows: rows(&good), origin, bad, skipped: Skipped::default() }))
+    }
+}
+
+/// Doubles; panics at 666.
+#[derive(Debug)]
+struct Double;
+
+impl Transform for Double {
+    fn schema(&self) -> SchemaRef {
+        schema()
+    }
+    fn for_batch(self: Arc<Self>, _: &BatchContext) -> Result<Arc<dyn Transform>> {
+        Ok(self)
+    }
+    fn apply(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        let values = batch.column(0).as_primitive::<Int64Type>();
+        assert!(!values.values().contains(&666), "the beast");
+        Ok(rows(&values.values().iter().map(|value| value * 2).collect::<Vec<_>>()))
+    }
+    fn describe(&self) -> String {
+        "double".into()
+    }
+}
+
+/// Counts per key, emits the new count of each row's key at once, and keeps all in one table.
+#[derive(Debug)]
+struct Counts;
+
+struct Counting(BTreeMap<i64, i64>, Vec<i64>);
+
+impl OperatorFactory for Counts {
+    fn keys(&self) -> Vec<Vec<Arc<dyn PhysicalExpr>>> {
+        vec![vec![Arc::new(Column::new("v", 0))]]
+    }
+    fn outputs(&self) -> Vec<SchemaRef> {
+        vec![schema()]
+    }
+    fn create(&self, _: KeyGroupRange) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(Counting(BTreeMap::new(), Vec::new())))
+    }
+    fn fingerprint(&self) -> String {
+        "counts".into()
+    }
+    fn describe(&self) -> String {
+        "counts".into()
+    }
+}
+
+impl Operator for Counting {
+    fn process(&mut self, _: Port, batch: RecordBatch, output: &mut Output) -> Result<()> {
+        let mut counts = Vec::new();
+        for &key in batch.column(0).as_primitive::<Int64Type>().values() {
+            let count = self.0.entry(key).or_default();
+            *count += 1;
+            counts.push(key * 1_000 + *count);
+            self.1.push(key);
+        }
+        output.emit(Port(0), rows(&counts));
+        Ok(())
+    }
+    fn advance(&mut self, _: Port, watermark: Watermark, _: &BatchContext, _: &mut Output) -> Result<Watermark> {
+        Ok(watermark)
+    }
+    fn next_timer(&self) -> Option<Timestamp> {
+        self.0.values().max().map(|count| Timestamp(*count))
+    }
+    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+        let mut changed = std::mem::take(&mut self.1);
+        changed.sort_unstable();
+        changed.dedup();
+        if changed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let counts: Vec<i64> = changed.iter().map(|key| self.0[key]).collect();
+        let columns = [("k", Arc::new(Int64Array::from(changed)) as ArrayRef), ("n", Arc::new(Int64Array::from(counts)) as ArrayRef)];
+        let table = StateTable { name: "counts".into(), key_columns: 1 };
+        Ok(vec![StateLayer::upserts(table, RecordBatch::try_from_iter(columns).unwrap())])
+    }
+    fn restore(&mut self, layers: &[StateLayer]) -> Result<()> {
+        for layer in layers {
+            let (keys, counts) = (layer.rows.column(0).as_primitive::<Int64Type>(), layer.rows.column(1).as_primitive::<Int64Type>());
+            self.0.extend(keys.values().iter().copied().zip(counts.values().iter().copied()));
+        }
+        Ok(())
+    }
+}
+
+/// Remembers rows per lane.
+#[derive(Default)]
+struct Memory(Arc<Mutex<BTreeMap<Lane, Vec<RecordBatch>>>>);
+
+struct MemoryLane(Lane, Arc<Mutex<BTreeMap<Lane, Vec<RecordBatch>>>>, u64);
+
+impl Staging for Memory {
+    fn lane(&self, lane: Lane) -> Result<Box<dyn LaneWriter>> {
+        Ok(Box::new(MemoryLane(lane, Arc::clone(&self.0), 0)))
+    }
+    fn finish(&self, _: Vec<LaneOutput>) -> Result<Manifest> {
+        Ok(Manifest::default())
+    }
+}
+
+impl LaneWriter for MemoryLane {
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.2 += rows.num_rows() as u64;
+        self.1.lock().unwrap().entry(self.0).or_default().push(rows.clone());
+        Ok(())
+    }
+    fn finish(self: Box<Self>) -> Result<LaneOutput> {
+        Ok(LaneOutput { rows: self.2, files: Vec::new() })
+    }
+}
+
+impl Memory {
+    fn content(&self) -> Vec<Vec<RecordBatch>> {
+        self.0.lock().unwrap().values().cloned().collect()
+    }
+    fn values(&self) -> Vec<i64> {
+        let value = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().to_vec();
+        self.content().iter().flatten().flat_map(value).collect()
+    }
+}
+
+fn node(id: &str, kind: NodeKind, inputs: &[usize]) -> Node {
+    Node { id: id.into(), kind, inputs: inputs.iter().map(|&input| NodeId(input).into()).collect(), outputs: vec![schema()] }
+}
+
+/// `sources` scans, united, then these nodes in a row, into one sink.
+fn plan(sources: usize, chain: Vec<NodeKind>) -> Arc<Plan> {
+    let mut nodes: Vec<Node> = (0..sources).map(|source| node(&format!("scan-{source}"), NodeKind::Scan(source), &[])).collect();
+    nodes.push(node("union", NodeKind::Union, &(0..sources).collect::<Vec<_>>()));
+    for kind in chain {
+        let last = nodes.len() - 1;
+        nodes.push(node(&format!("step-{last}"), kind, &[last]));
+    }
+    let input = NodeId(nodes.len() - 1).into();
+    let settings = |index: usize| SourceSettings {
+        id: SourceId::from(format!("s{index}")),
+        event_time: None,
+        limits: CutLimits::default(),
+        on_bad_row: OnBadRow::Fail,
+    };
+    let scan = Arc::new(Scan::all(&schema()));
+    let source = |index| PlannedSource { settings: settings(index), schema: schema(), scan: Arc::clone(&scan), description: String::new() };
+    let location = Location::parse("memory://out").unwrap();
+    let sink = SinkSettings { id: SinkId::from("out"), mode: SinkMode::Append, location };
+    Arc::new(Plan {
+        sources: (0..sources).map(source).collect(),
+        nodes,
+        sinks: vec![PlannedSink { settings: sink, input, schema: schema() }],
+        logical: String::new(),
+    })
+}
+
+fn executor(plan: &Arc<Plan>, threads: usize, budget: usize) -> Executor {
+    let settings = ExecutorSettings { threads: NonZeroUsize::new(threads).unwrap(), memory_budget_bytes: budget };
+    Executor::new(Arc::clone(plan), Storage::builder().start().unwrap(), &settings).unwrap()
+}
+
+/// Splits of 16 MiB of claimed work, so that each is a lane of its own.
+fn run(executor: &mut Executor, sources: &[Vec<Vec<i64>>]) -> (Memory, Result<BatchOutput, BatchFailure>) {
+    let split = |values: &Vec<i64>| {
+        Box::new(Numbers { partition: PartitionId::from("p"), values: values.clone(), work: 16 << 20 }) as Box<dyn Split>
+    };
+    let input = |splits: &Vec<Vec<i64>>| SourceInput {
+        splits: splits.iter().map(split).collect(),
+        watermark: Watermark::Unknown,
+        dead_letter: None,
+    };
+    let memory = Memory::default();
+    let context = BatchContext { batch: BatchId(7), trigger_time: Timestamp(0) };
+    let staging: Arc<dyn Staging> = Arc::new(Memory(Arc::clone(&memory.0)));
+    let sources = sources.iter().map(input).collect();
+    let output = executor.run(BatchInput { context, sources, sinks: vec![staging], end_of_stream: false });
+    (memory, output)
+}
+
+#[test]
+fn rows_keep_the_order_of_sources_splits_and_rows() {
+    let plan = plan(2, vec![NodeKind::Transform(Arc::new(Double))]);
+    let (memory, output) = run(&mut executor(&plan, 3, 1 << 20), &[vec![vec![1, 2, 3, 4], vec![5]], vec![vec![6], vec![], vec![7, 8]]]);
+    assert_eq!(memory.values(), [2, 4, 6, 8, 10, 12, 14, 16]);
+    let output = output.unwrap();
+    assert_eq!(output.sources.iter().map(|source| source.partitions[&PartitionId::from("p")].rows).collect::<Vec<_>>(), [5, 3]);
+    assert_eq!(output.sinks[0].iter().map(|lane| lane.rows).sum::<u64>(), 8);
+}
+
+#[test]
+fn the_first_bad_row_in_order_is_reported_at_any_number_of_threads() {
+    let plan = plan(1, vec![]);
+    let splits: Vec<Vec<i64>> = (0..40).map(|split| vec![1, 2, if split >= 5 { -split } else { 3 }, 4]).collect();
+    for threads in [1, 2, 8] {
+        let (_, output) = run(&mut executor(&plan, threads, 64), std::slice::from_ref(&splits));
+        let Err(BatchFailure::BadRow(0, bad)) = output else { panic!("expected a bad row") };
+        assert_eq!(bad.place.position, Position::Row(5));
+    }
+}
+
+#[test]
+fn a_panic_names_operator_and_batch() {
+    let plan = plan(1, vec![NodeKind::Transform(Arc::new(Double))]);
+    let (_, output) = run(&mut executor(&plan, 2, 64), &[vec![vec![1], vec![666], vec![2]]]);
+    let Err(BatchFailure::Error(error)) = output else { panic!("expected an error") };
+    let text = error.to_string();
+    assert!(text.contains("'step-1'") && text.contains("batch 7") && text.contains("the beast"), "{text}");
+}
+
+#[test]
+fn a_panic_in_a_reader_is_an_error() {
+    let (_, output) = run(&mut executor(&plan(1, vec![]), 2, 64), &[vec![vec![1], vec![i64::MIN]]]);
+    assert!(matches!(output, Err(BatchFailure::Error(error)) if error.to_string().contains("asked to panic")));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Two batches, a restore in between on another number of threads, and the same values in the same order as one thread gives.
+    #[test]
+    fn state_and_order_do_not_depend_on_threads(
+        first in prop::collection::vec(prop::collection::vec(0i64..20, 0..12), 0..8),
+        second in prop::collection::vec(prop::collection::vec(0i64..20, 0..12), 1..8),
+        threads in 2usize..6,
+    ) {
+        let plan = plan(1, vec![NodeKind::Transform(Arc::new(Double)), NodeKind::Operator(Arc::new(Counts)), NodeKind::Transform(Arc::new(Double))]);
+        let mut alone = executor(&plan, 1, 64);
+        let expected: Vec<_> = [&first, &second].map(|splits| run(&mut alone, std::slice::from_ref(splits)).0.content()).into();
+
+        let mut before = executor(&plan, threads, 64);
+        let (memory, output) = run(&mut before, std::slice::from_ref(&first));
+        prop_assert_eq!(&memory.content(), &expected[0]);
+        let id = OperatorId::from("step-2");
+        let layers = output.unwrap().operators.remove(&id).unwrap().changes;
+        let mut after = executor(&plan, threads + 1, 1 << 20);
+        after.restore(BTreeMap::from([(id, RestoredOperator { watermark: Watermark::Unknown, layers })])).unwrap();
+        let (memory, output) = run(&mut after, &[second]);
+        prop_assert_eq!(&memory.content(), &expected[1]);
+        prop_assert_eq!(output.unwrap().next_timer, alone.next_timer());
+    }
+}
