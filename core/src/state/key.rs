@@ -73,9 +73,9 @@ mod tests {
         let names: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "a", "c"]));
         let all = key_groups(&[Arc::clone(&numbers), Arc::clone(&names)], 4).unwrap();
         assert_eq!(all[0], all[2]);
-        for row in 0..4 {
+        for (row, group) in all.iter().enumerate() {
             let one = key_groups(&[numbers.slice(row, 1), names.slice(row, 1)], 1).unwrap();
-            assert_eq!(one[0], all[row]);
+            assert_eq!(one, [*group]);
         }
     }
 }
