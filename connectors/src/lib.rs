@@ -1,1 +1,4 @@
 //! Sources and sinks.
+
+pub mod file;
+pub mod format;

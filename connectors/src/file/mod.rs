@@ -1,0 +1,1 @@
+//! Files in any object store, as sources and as sinks.
