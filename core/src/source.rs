@@ -21,6 +21,7 @@ use crate::storage::Location;
 use crate::time::Timestamp;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
 use datafusion_expr::Expr;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,22 @@ pub trait Source: Send {
     /// `Unavailable` if the source can't be reached, `BadData` if what was read before has changed. After an error the source is
     /// not asked again.
     fn cut(&mut self, limits: &CutLimits) -> Result<Cut>;
+
+    /// What must be stored so that a cut just made can be read again, of a source that can't replay. The driver stores it before the batch
+    /// runs.
+    fn spool(&mut self, cut: &Cut) -> Result<Option<Bytes>> {
+        let _ = cut;
+        Ok(None)
+    }
+
+    /// Makes a cut readable from what [`spool`](Self::spool) gave for it, in this process or an earlier one.
+    ///
+    /// # Errors
+    /// `Corrupt` if the bytes are not of this cut; `Internal` for a source that has no spool.
+    fn unspool(&mut self, cut: &Cut, bytes: Bytes) -> Result<()> {
+        let _ = (cut, bytes);
+        Err(Error::internal("this source has no spool"))
+    }
 
     /// What the last cut changed in the source's state; none if the ranges say it all.
     fn checkpoint(&mut self) -> Result<Vec<StateChange>>;
