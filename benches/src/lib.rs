@@ -1,1 +1,1 @@
-//! Benches.
+//! What the benches and the oracle share.

@@ -1,0 +1,3 @@
+//! against_datafusion.
+
+fn main() {}

