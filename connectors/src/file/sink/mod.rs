@@ -1,0 +1,184 @@
+//! Files as a sink: a directory, or a prefix in a bucket, that holds only committed files.
+//!
+//! What flows in: rows, per lane. While the batch runs each lane writes one file below `_staged/`, in a directory of this driver's own.
+//! Publication moves each file to its final name, `<batch>-<part>.<extension>`, by a rename (a server-side copy on object stores); a staged file that
+//! is missing has been moved already. Nothing here is atomic but the single move: which files belong to a batch is decided by the
+//! commit record, and the moves are repeated until all are done.
+//!
+//! The object `_waterclock` names the job and the sink that the place belongs to. A place with another owner, with foreign files, or
+//! with files of batches that the log does not know is refused, never overwritten.
+
+mod encode;
+mod options;
+mod owner;
+mod paths;
+mod writer;
+
+pub(crate) use writer::manifest;
+
+use crate::format::Format;
+use arrow::datatypes::SchemaRef;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectStoreExt};
+use options::FileOptions;
+use std::sync::{Arc, OnceLock};
+use waterclock_core::batch::BatchContext;
+use waterclock_core::connector::{ConnectorContext, TableDefinition};
+use waterclock_core::id::{BatchId, Epoch};
+use waterclock_core::memory::MemoryBudget;
+use waterclock_core::options::Options;
+use waterclock_core::sink::{Attempt, Lane, LaneOutput, LaneWriter, Manifest, Sink, SinkContext, SinkMode, StagedFile, Staging};
+use waterclock_core::storage::{Access, Location, Storage, Store, StoreOptions};
+use waterclock_core::{Error, ErrorKind, Result, ResultExt};
+
+/// Moves of one batch under way at once.
+const CONCURRENT_MOVES: usize = 16;
+
+struct FileSink {
+    location: Location,
+    format: Format,
+    store_options: StoreOptions,
+    options: FileOptions,
+    storage: Storage,
+    opened: OnceLock<(Store, SchemaRef)>,
+}
+
+/// The sink of a table of files.
+///
+/// # Errors
+/// `Config` for a format or an option that can't be read.
+pub fn file_sink(table: &TableDefinition, options: &mut Options, context: &ConnectorContext) -> Result<Arc<dyn Sink>> {
+    let format = Format::parse(&table.format).map_err(|error| error.within(format!("table '{}'", table.name)))?;
+    let store_options = options.take_store_options();
+    let options = FileOptions::take(format, options)?;
+    let (location, storage) = (table.location.clone(), context.storage.clone());
+    Ok(Arc::new(FileSink { location, format, store_options, options, storage, opened: OnceLock::new() }))
+}
+
+impl FileSink {
+    fn opened(&self) -> Result<&(Store, SchemaRef)> {
+        self.opened.get().ok_or_else(|| Error::internal(format!("the sink at {} was not opened", self.location)))
+    }
+}
+
+impl Sink for FileSink {
+    fn modes(&self) -> &[SinkMode] {
+        &[SinkMode::Append, SinkMode::Update, SinkMode::Complete, SinkMode::Changelog]
+    }
+
+    fn open(&self, context: SinkContext) -> Result<()> {
+        encode::check(self.format, &context.schema).map_err(|error| error.within(format!("sink '{}'", context.owner.sink)))?;
+        let store = self.storage.open(&self.location, &self.store_options, Access::Write)?;
+        owner::claim(&store, &context.owner, self.format, context.last_batch)?;
+        // A second opening finds the same place.
+        let _ = self.opened.set((store, context.schema));
+        Ok(())
+    }
+
+    fn stage(&self, batch: &BatchContext, attempt: &Attempt, budget: &MemoryBudget) -> Result<Arc<dyn Staging>> {
+        let (store, schema) = self.opened()?;
+        Ok(Arc::new(FileStaging {
+            store: store.clone(),
+            schema: Arc::clone(schema),
+            format: self.format,
+            options: self.options.clone(),
+            batch: batch.batch,
+            attempt: attempt.clone(),
+            budget: budget.clone(),
+        }))
+    }
+
+    fn publish(&self, _batch: BatchId, manifest: &Manifest) -> Result<()> {
+        let (store, _) = self.opened()?;
+        let moves = manifest.files.iter().map(|file| publish(store, file));
+        store.storage().wait(futures::stream::iter(moves).buffer_unordered(CONCURRENT_MOVES).try_collect())
+    }
+
+    fn collect(&self, current: Epoch) -> Result<()> {
+        let (store, _) = self.opened()?;
+        match store.local_root() {
+            Some(root) => collect_local(root, current),
+            None => collect_objects(store, current),
+        }
+    }
+}
+
+/// Moves one file. What is there already was moved before.
+async fn publish(store: &Store, file: &StagedFile) -> Result<()> {
+    let Some(published) = &file.published else { return Ok(()) };
+    let (from, to) = (Path::from(file.staged.as_str()), Path::from(published.as_str()));
+    match store.objects().rename(&from, &to).await {
+        Ok(()) => return Ok(()),
+        Err(StoreError::NotFound { .. }) => {}
+        Err(cause) => return Err(store.error("publish", &to, cause)),
+    }
+    match store.objects().head(&to).await {
+        Ok(meta) if meta.size == file.bytes => Ok(()),
+        Ok(meta) => Err(Error::corrupt(format!(
+            "{} has {} bytes, and the commit record says {}; something else has written it",
+            store.display(&to),
+            meta.size,
+            file.bytes
+        ))),
+        Err(StoreError::NotFound { .. }) => Err(Error::corrupt(format!(
+            "a committed file is lost: neither {} nor {} is there; restore one of them",
+            store.display(&from),
+            store.display(&to)
+        ))),
+        Err(cause) => Err(store.error("look at", &to, cause)),
+    }
+}
+
+/// On a local file system the store hides its own temporary files, and leaves directories: remove whole directories instead.
+fn collect_local(root: &std::path::Path, current: Epoch) -> Result<()> {
+    let staged = root.join(paths::staged_root().as_ref());
+    let failed = || format!("can't clear {}", staged.display());
+    let entries = match std::fs::read_dir(&staged) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::unavailable(failed()).caused_by(error)),
+    };
+    for entry in entries {
+        let entry = entry.or_error(ErrorKind::Unavailable, failed)?;
+        let epoch = entry.file_name().to_str().and_then(paths::epoch_of);
+        if epoch.is_some_and(|epoch| epoch < current) {
+            match std::fs::remove_dir_all(entry.path()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::unavailable(failed()).caused_by(error)),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn collect_objects(store: &Store, current: Epoch) -> Result<()> {
+    for object in store.list(Some(&paths::staged_root()))? {
+        let directory = object.location.parts().nth(1);
+        if directory.and_then(|directory| paths::epoch_of(directory.as_ref())).is_some_and(|epoch| epoch < current) {
+            store.delete(&object.location)?;
+        }
+    }
+    Ok(())
+}
+
+struct FileStaging {
+    store: Store,
+    schema: SchemaRef,
+    format: Format,
+    options: FileOptions,
+    batch: BatchId,
+    attempt: Attempt,
+    budget: MemoryBudget,
+}
+
+impl Staging for FileStaging {
+    fn lane(&self, lane: Lane) -> Result<Box<dyn LaneWriter>> {
+        let staged = paths::staged(&self.attempt, lane);
+        Ok(Box::new(writer::FileWriter::new(&self.store, staged, self.format, &self.schema, &self.options, &self.budget)?))
+    }
+
+    fn finish(&self, lanes: Vec<LaneOutput>) -> Result<Manifest> {
+        manifest(lanes, |part| Some(paths::published(self.batch, part, self.format)))
+    }
+}
