@@ -1,4 +1,21 @@
 //! The driver: cut, run, commit, publish; recovery and replay; execution on rayon; metrics.
+//!
+//! How a batch flows: [`driver`] cuts it, [`exec`] runs it, [`checkpoint`] stages its state, [`log`] commits its record, and the sinks
+//! publish it. What is decided on the way is in [`protocol`], as pure functions over plain data.
 
+pub mod checkpoint;
+pub mod driver;
 pub mod exec;
+pub mod log;
+pub mod progress;
 pub mod protocol;
+pub mod seams;
+pub mod spool;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use driver::{Driver, DriverSettings, Summary, Trigger, stored_schemas};
+pub use log::read_log;
+pub use progress::{BatchProgress, Observer, Unobserved};
+pub use protocol::record::Record;
+pub use seams::{Clock, Nonces, Seams, Stop};

@@ -140,6 +140,19 @@ fn check_option(location: &Location, key: &str) -> Result<()> {
 }
 
 impl Store {
+    /// The store below a path of this one, over the same connection.
+    ///
+    /// # Errors
+    /// `Config` if nothing can lie below this store's location.
+    pub fn below(&self, path: &Path) -> Result<Self> {
+        Ok(Self {
+            objects: Arc::new(PrefixStore::new(Arc::clone(&self.objects), path.clone())),
+            location: self.location.join(path.as_ref())?,
+            local_root: self.local_root.as_ref().map(|root| root.join(path.as_ref())),
+            storage: self.storage.clone(),
+        })
+    }
+
     /// Where it is.
     pub fn location(&self) -> &Location {
         &self.location

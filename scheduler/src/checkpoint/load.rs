@@ -1,0 +1,90 @@
+//! Reading layers back, verified.
+
+use super::Owner;
+use crate::log::Log;
+use crate::protocol::paths;
+use crate::protocol::record::{BatchRecord, LayerPlace, LayerRef};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use object_store::path::Path;
+use waterclock_core::id::{Checksum, Seq};
+use waterclock_core::state::{StateLayer, decode_layer};
+use waterclock_core::{Error, ErrorKind, Result, ResultExt};
+
+/// Reads layers of state.
+#[derive(Debug, Clone)]
+pub struct Loader {
+    log: Log,
+}
+
+impl Loader {
+    /// Reads from the checkpoint of a log.
+    pub fn new(log: Log) -> Self {
+        Self { log }
+    }
+
+    /// A layer's bytes, verified.
+    ///
+    /// # Errors
+    /// `Corrupt` if they are damaged or missing.
+    pub fn bytes(&self, owner: &Owner, layer: &LayerRef) -> Result<Bytes> {
+        let (name, bytes) = match &layer.place {
+            LayerPlace::Inline(data) => ("a record's inline state".to_owned(), base64(data)?),
+            LayerPlace::Object { path, start } => {
+                (self.log.store().display(&Path::from(path.as_str())), self.part(path, *start, layer.bytes)?)
+            }
+            LayerPlace::Record(seq) => (self.log.store().display(&paths::commit(*seq)), self.inline(*seq, owner, layer)?),
+        };
+        if Checksum::of(&bytes) != layer.checksum {
+            return Err(damaged(&name, layer));
+        }
+        Ok(bytes)
+    }
+
+    /// Decodes a layer's bytes.
+    pub fn decode(&self, layer: &LayerRef, bytes: Bytes) -> Result<StateLayer> {
+        decode_layer(bytes).map_err(|error| error.within(format!("the state table '{}'", layer.table.name)))
+    }
+
+    fn part(&self, path: &str, start: u64, bytes: u64) -> Result<Bytes> {
+        let path = Path::from(path);
+        let store = self.log.store();
+        let missing = || Error::corrupt(format!("the state {} is missing; restore it", store.display(&path)));
+        match store.get_range(&path, start..start + bytes) {
+            Ok(part) => part.ok_or_else(missing),
+            // A store may call a range that reaches beyond the end any kind of error.
+            Err(error) => match store.head(&path)? {
+                Some(found) if found.size < start + bytes => {
+                    Err(Error::corrupt(format!("the state {} is cut off; restore it", store.display(&path))).caused_by(error))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn inline(&self, seq: Seq, owner: &Owner, layer: &LayerRef) -> Result<Bytes> {
+        let record = self.log.require(seq)?.record;
+        let layers = record.batch().map_or(&[][..], |batch| layers_of(batch, owner));
+        let same = |found: &&LayerRef| found.table == layer.table && found.checksum == layer.checksum;
+        match layers.iter().find(same).map(|found| &found.place) {
+            Some(LayerPlace::Inline(data)) => base64(data),
+            _ => Err(damaged(&self.log.store().display(&paths::commit(seq)), layer)),
+        }
+    }
+}
+
+fn layers_of<'a>(batch: &'a BatchRecord, owner: &Owner) -> &'a [LayerRef] {
+    match owner {
+        Owner::Source(id) => batch.sources.get(id).map_or(&[], |source| &source.layers),
+        Owner::Operator(id) => batch.operators.get(id).map_or(&[], |operator| &operator.layers),
+    }
+}
+
+fn base64(data: &str) -> Result<Bytes> {
+    STANDARD.decode(data).map(Bytes::from).or_error(ErrorKind::Corrupt, || "inline state is not base64".into())
+}
+
+fn damaged(name: &str, layer: &LayerRef) -> Error {
+    Error::corrupt(format!("{name} is damaged: the state table '{}' is not what was committed; restore it", layer.table.name))
+}

@@ -1,0 +1,183 @@
+//! State in the checkpoint: per table of a source or an operator a short chain of layers, oldest first.
+//!
+//! What flows in: what a batch changed. What flows out: the complete list of live layers for the batch's record, and at most one object
+//! with what is new. Nothing is atomic here: the object is garbage until a record names it. What can fail: reading a layer that is to be
+//! merged, which is `Corrupt` if it is damaged or missing.
+//!
+//! Small changes stand inline in the record, as base64, and are kept in memory, so that a nearly empty batch reads nothing and writes
+//! no object of state. Merging is planned by [`crate::protocol::compaction`].
+
+mod load;
+
+use crate::protocol::compaction;
+use crate::protocol::paths::{self, Writer};
+use crate::protocol::record::{BatchRecord, LayerPlace, LayerRef};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+pub use load::Loader;
+use object_store::path::Path;
+use std::collections::BTreeMap;
+use waterclock_core::Result;
+use waterclock_core::id::{Checksum, OperatorId, Seq, SourceId};
+use waterclock_core::state::{StateChange, StateLayer, StateTable, decode_layer, encode_layer, merge};
+
+/// Changes that are together smaller than this, in bytes, stand in the record.
+const INLINE_BYTES: usize = 4 << 10;
+
+/// Whose state it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// A source.
+    Source(SourceId),
+    /// An operator.
+    Operator(OperatorId),
+}
+
+/// A live layer: what records say of it, and its bytes if they stand in a record.
+#[derive(Debug, Clone)]
+struct LiveLayer {
+    reference: LayerRef,
+    inline: Option<Bytes>,
+}
+
+type Chains = BTreeMap<(Owner, StateTable), Vec<LiveLayer>>;
+
+/// The live layers of all tables, as of a record.
+#[derive(Debug, Clone, Default)]
+pub struct Tables {
+    chains: Chains,
+}
+
+/// The state of a batch that is about to be committed.
+#[derive(Debug)]
+pub struct StagedState {
+    /// The live layers, as of the batch's record.
+    pub tables: Tables,
+    /// What must be stored before the commit.
+    pub object: Option<(Path, Bytes)>,
+}
+
+/// A layer that is new in a batch.
+struct NewLayer {
+    key: (Owner, StateTable),
+    /// How many layers of the chain it leaves below it.
+    above: usize,
+    rows: u64,
+    bytes: Bytes,
+}
+
+impl Tables {
+    /// The live layers of a batch's record.
+    pub fn of(seq: Seq, record: &BatchRecord) -> Self {
+        let mut tables = Self::default();
+        for (id, source) in &record.sources {
+            tables.adopt(seq, &Owner::Source(id.clone()), &source.layers);
+        }
+        for (id, operator) in &record.operators {
+            tables.adopt(seq, &Owner::Operator(id.clone()), &operator.layers);
+        }
+        tables
+    }
+
+    fn adopt(&mut self, seq: Seq, owner: &Owner, layers: &[LayerRef]) {
+        for layer in layers {
+            let mut reference = layer.clone();
+            let mut inline = None;
+            if let LayerPlace::Inline(data) = &layer.place {
+                // What can't be decoded is read again, and reported, by the loader.
+                inline = STANDARD.decode(data).ok().map(Bytes::from).filter(|bytes| Checksum::of(bytes) == layer.checksum);
+                reference.place = LayerPlace::Record(seq);
+            }
+            self.chains.entry((owner.clone(), layer.table.clone())).or_default().push(LiveLayer { reference, inline });
+        }
+    }
+
+    /// What a record says of an owner's layers.
+    pub fn references(&self, owner: &Owner) -> Vec<LayerRef> {
+        let own = self.chains.iter().filter(|((of, _), _)| of == owner);
+        own.flat_map(|(_, chain)| chain.iter().map(|layer| layer.reference.clone())).collect()
+    }
+
+    /// An owner's layers, oldest first per table.
+    pub fn load(&self, owner: &Owner, loader: &Loader) -> Result<Vec<StateLayer>> {
+        let own = self.chains.iter().filter(|((of, _), _)| of == owner);
+        own.flat_map(|(_, chain)| chain).map(|layer| layer.load(owner, loader)).collect()
+    }
+
+    /// Puts a batch's changes on top, merging where chains grow too long. `writer` is who is about to commit.
+    pub fn stage(&self, changes: Vec<(Owner, StateChange)>, writer: &Writer, loader: &Loader) -> Result<StagedState> {
+        let mut fresh: BTreeMap<(Owner, StateTable), NewLayer> = BTreeMap::new();
+        for (owner, change) in changes.into_iter().filter(|(_, change)| change.rows.num_rows() > 0) {
+            let key = (owner, change.table.clone());
+            let change = match fresh.remove(&key) {
+                Some(earlier) => merge(&[decode_layer(earlier.bytes)?, change], false)?,
+                None => change,
+            };
+            let layer = self.put_on_top(key.clone(), &change, loader)?;
+            fresh.insert(key, layer);
+        }
+        self.place(fresh.into_values().collect(), writer)
+    }
+
+    fn put_on_top(&self, key: (Owner, StateTable), change: &StateChange, loader: &Loader) -> Result<NewLayer> {
+        let chain = self.chains.get(&key).map_or(&[][..], Vec::as_slice);
+        let bytes = encode_layer(change)?;
+        let sizes: Vec<u64> = chain.iter().map(|layer| layer.reference.bytes).chain([bytes.len() as u64]).collect();
+        let merged = compaction::plan(&sizes);
+        if merged.len() < 2 {
+            return Ok(NewLayer { key, above: chain.len(), rows: change.rows.num_rows() as u64, bytes });
+        }
+        let below = chain[merged.start..].iter().map(|layer| layer.load(&key.0, loader));
+        let layers: Vec<StateLayer> = below.chain([Ok(change.clone())]).collect::<Result<_>>()?;
+        let layer = merge(&layers, merged.start == 0)?;
+        Ok(NewLayer { key, above: merged.start, rows: layer.rows.num_rows() as u64, bytes: encode_layer(&layer)? })
+    }
+
+    /// Gives each new layer its place: all in the record, or all in one object.
+    fn place(&self, fresh: Vec<NewLayer>, writer: &Writer) -> Result<StagedState> {
+        let mut tables = self.clone();
+        let total: usize = fresh.iter().map(|layer| layer.bytes.len()).sum();
+        let path = (total >= INLINE_BYTES).then(|| paths::state(writer));
+        let mut object = BytesMut::with_capacity(if path.is_some() { total } else { 0 });
+        for layer in fresh {
+            let place = match &path {
+                Some(path) => LayerPlace::Object { path: path.to_string(), start: object.len() as u64 },
+                None => LayerPlace::Inline(STANDARD.encode(&layer.bytes)),
+            };
+            if path.is_some() {
+                object.extend_from_slice(&layer.bytes);
+            }
+            let reference = LayerRef {
+                table: layer.key.1.clone(),
+                rows: layer.rows,
+                bytes: layer.bytes.len() as u64,
+                checksum: Checksum::of(&layer.bytes),
+                place,
+            };
+            let chain = tables.chains.entry(layer.key).or_default();
+            chain.truncate(layer.above);
+            chain.push(LiveLayer { reference, inline: path.is_none().then_some(layer.bytes) });
+        }
+        Ok(StagedState { tables, object: path.map(|path| (path, object.freeze())) })
+    }
+
+    /// The record of this number, which these layers were staged for, is committed: from now on its inline layers are pointed to.
+    pub fn commit(&mut self, seq: Seq) {
+        for layer in self.chains.values_mut().flatten() {
+            if matches!(layer.reference.place, LayerPlace::Inline(_)) {
+                layer.reference.place = LayerPlace::Record(seq);
+            }
+        }
+    }
+}
+
+impl LiveLayer {
+    fn load(&self, owner: &Owner, loader: &Loader) -> Result<StateLayer> {
+        let bytes = match &self.inline {
+            Some(bytes) => bytes.clone(),
+            None => loader.bytes(owner, &self.reference)?,
+        };
+        loader.decode(&self.reference, bytes)
+    }
+}

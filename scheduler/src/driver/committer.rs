@@ -1,0 +1,229 @@
+//! The thread that takes a batch from its last row to its publication, while the driver's thread cuts and runs the next one.
+//!
+//! One batch at a time, in order: wait until output is durable, store the state, put the record, publish. A failure ends the thread;
+//! what the driver runs ahead is then discarded.
+
+use super::ledger::{Draft, Ledger};
+use crate::checkpoint::{Loader, Owner};
+use crate::log::{Appended, Log};
+use crate::progress::{BatchProgress, Durations, SinkProgress, SourceProgress};
+use crate::protocol::paths::Writer;
+use crate::protocol::record::Record;
+use crate::seams::Clock;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+use waterclock_core::id::{BatchId, SinkId};
+use waterclock_core::sink::{LaneOutput, Manifest, Sink, Staging};
+use waterclock_core::source::Cut;
+use waterclock_core::state::StateChange;
+use waterclock_core::{Error, ErrorKind, Result, ResultExt};
+
+/// A batch that has run.
+pub(super) struct Work {
+    pub draft: Draft,
+    pub changes: Vec<(Owner, StateChange)>,
+    pub outputs: Vec<StagedOutput>,
+    /// How long cutting and running took.
+    pub cut: Duration,
+    pub run: Duration,
+}
+
+/// What a batch wrote for one sink.
+pub(super) struct StagedOutput {
+    pub id: SinkId,
+    pub sink: Arc<dyn Sink>,
+    pub staging: Arc<dyn Staging>,
+    pub lanes: Vec<LaneOutput>,
+}
+
+/// A batch that is committed and published.
+pub(super) struct Done {
+    /// Per source, what may be acknowledged.
+    pub cuts: Vec<Cut>,
+    pub progress: BatchProgress,
+}
+
+/// The driver's end of the thread.
+pub(super) struct Committer {
+    work: Option<Sender<Work>>,
+    outcomes: Receiver<Result<Done>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    pending: bool,
+}
+
+impl Committer {
+    pub fn start(log: Log, ledger: Ledger, clock: Arc<dyn Clock>) -> Result<Self> {
+        let (work, inbox) = bounded(1);
+        let (report, outcomes) = bounded(1);
+        let mut state = Committing { loader: Loader::new(log.clone()), log, ledger, clock };
+        let thread = std::thread::Builder::new()
+            .name("waterclock-committer".into())
+            .spawn(move || state.serve(&inbox, &report))
+            .or_error(ErrorKind::Internal, || "can't start the committer".into())?;
+        Ok(Self { work: Some(work), outcomes, thread: Some(thread), pending: false })
+    }
+
+    /// Hands a batch over. The one before must have been settled.
+    pub fn begin(&mut self, work: Work) -> Result<()> {
+        let sender = self.work.as_ref().ok_or_else(gone)?;
+        sender.send(work).map_err(|_| gone())?;
+        self.pending = true;
+        Ok(())
+    }
+
+    /// Waits for the batch that was handed over, if there is one.
+    pub fn settle(&mut self) -> Result<Option<Done>> {
+        if !std::mem::take(&mut self.pending) {
+            return Ok(None);
+        }
+        self.outcomes.recv().map_err(|_| gone())?.map(Some)
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported as an outcome that never came.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::internal("the committer has ended unexpectedly")
+}
+
+/// The thread's own state.
+struct Committing {
+    log: Log,
+    loader: Loader,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+}
+
+impl Committing {
+    fn serve(&mut self, inbox: &Receiver<Work>, report: &Sender<Result<Done>>) {
+        for work in inbox {
+            let batch = work.draft.context.batch;
+            let outcome = self.process(work).map_err(|error| error.within(format!("batch {batch}")));
+            let failed = outcome.is_err();
+            if report.send(outcome).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn process(&mut self, work: Work) -> Result<Done> {
+        let started = self.clock.elapsed();
+        let Work { mut draft, changes, outputs, cut, run } = work;
+        let batch = draft.context.batch;
+        let mut staged = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            let manifest = guarded(&output.id, batch, || output.staging.finish(output.lanes))?;
+            staged.push((output.id, output.sink, manifest));
+        }
+        let state = self.ledger.tables.stage(changes, &self.writer(), &self.loader)?;
+        if let Some((path, bytes)) = state.object {
+            self.log.store().put(&path, bytes)?;
+        }
+        let durable = self.clock.elapsed();
+        draft.timings.stage_ms = whole_ms(durable - started);
+        let manifests = staged.iter().map(|(id, _, manifest)| (id.clone(), manifest.clone())).collect();
+        let record = self.ledger.record(&draft, manifests, &state.tables)?;
+        // IMPORTANT: this is the atomic step. Before it, everything the record names is durable; after it, nothing is taken back.
+        let stored = match self.log.append(&record)? {
+            Appended::Mine(stored) => stored,
+            Appended::Theirs(theirs) => return Err(fenced(&record, &theirs.record)),
+        };
+        self.ledger.advance(stored, state.tables);
+        let committed = self.clock.elapsed();
+        self.publish(batch, &staged)?;
+        let published = self.clock.elapsed();
+        let durations = Durations {
+            cut_ms: ms(cut),
+            run_ms: ms(run),
+            stage_ms: ms(durable - started),
+            commit_ms: ms(committed - durable),
+            publish_ms: ms(published - committed),
+        };
+        let progress = progress(&record, durations);
+        Ok(Done { cuts: draft.sources.into_iter().map(|source| source.cut).collect(), progress })
+    }
+
+    fn writer(&self) -> Writer {
+        let parent = &self.ledger.parent.record;
+        Writer { seq: self.ledger.next_seq(), epoch: parent.epoch, nonce: parent.nonce.clone() }
+    }
+
+    fn publish(&mut self, batch: BatchId, staged: &[(SinkId, Arc<dyn Sink>, Manifest)]) -> Result<()> {
+        for (id, sink, manifest) in staged {
+            publish(id, sink.as_ref(), batch, manifest)?;
+            self.ledger.published.insert(id.clone(), batch);
+        }
+        Ok(())
+    }
+}
+
+/// Publishes a batch of a sink.
+pub(super) fn publish(id: &SinkId, sink: &dyn Sink, batch: BatchId, manifest: &Manifest) -> Result<()> {
+    guarded(id, batch, || sink.publish(batch, manifest))
+}
+
+/// A sink may run a user's function: its panic is an error that says whose.
+fn guarded<T>(id: &SinkId, batch: BatchId, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(Error::internal(format!("the sink '{id}' panicked in batch {batch}: {}", text.unwrap_or_default())))
+    })
+}
+
+/// Another driver's record stands where this one's should.
+pub(super) fn fenced(mine: &Record, theirs: &Record) -> Error {
+    Error::fenced(format!(
+        "another driver has taken over the job: record {} is of epoch {}, and this driver's epoch is {}; nothing was lost",
+        theirs.seq, theirs.epoch, mine.epoch
+    ))
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1e3
+}
+
+/// Whole milliseconds, for the record.
+pub(super) fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn progress(record: &Record, durations: Durations) -> BatchProgress {
+    let batch = record.batch().expect("the committer writes only records of batches");
+    let source = |source: &crate::protocol::record::SourceRecord| SourceProgress {
+        rows: source.rows(),
+        bad_rows: source.bad_rows,
+        lag: source.lag,
+        watermark: source.watermark,
+    };
+    let sink = |sink: &crate::protocol::record::SinkRecord| SinkProgress {
+        rows: sink.manifest.rows,
+        files: sink.manifest.files.len() as u64,
+        bytes: sink.manifest.files.iter().map(|file| file.bytes).sum(),
+    };
+    let rows_in = batch.sources.values().map(crate::protocol::record::SourceRecord::rows).sum();
+    let busy = (durations.cut_ms + durations.run_ms + durations.stage_ms + durations.commit_ms) / 1e3;
+    BatchProgress {
+        batch: batch.batch,
+        seq: record.seq,
+        epoch: record.epoch,
+        trigger_time: record.time,
+        sources: batch.sources.iter().map(|(id, record)| (id.clone(), source(record))).collect(),
+        sinks: batch.sinks.iter().map(|(id, record)| (id.clone(), sink(record))).collect(),
+        rows_in,
+        rows_out: batch.sinks.values().map(|sink| sink.manifest.rows).sum(),
+        rows_per_second: if busy > 0.0 { (rows_in as f64 / busy).round() } else { 0.0 },
+        bad_rows: batch.bad_rows(),
+        durations,
+        drained: batch.drained,
+    }
+}

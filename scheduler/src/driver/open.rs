@@ -1,0 +1,264 @@
+//! Taking over a job.
+//!
+//! IMPORTANT: the order of the steps is the protocol. The program is checked against the log; then the opening is committed, which shuts
+//! out every earlier driver; only then sinks are claimed, what was committed is published to the end, and leftovers go.
+
+use super::committer::publish;
+use super::input::Input;
+use super::ledger::Ledger;
+use super::recovery::Standpoint;
+use super::settings::{DriverSettings, Trigger};
+use super::{Driver, Outlet};
+use crate::checkpoint::{Loader, Owner, Tables};
+use crate::exec::{Executor, RestoredOperator};
+use crate::log::{Appended, Log};
+use crate::progress::Observer;
+use crate::protocol::collect;
+use crate::protocol::compatibility::Program;
+use crate::protocol::envelope::Stored;
+use crate::protocol::paths;
+use crate::protocol::record::{Body, OpenRecord, Record};
+use crate::protocol::schema::StoredSchema;
+use crate::seams::Seams;
+use crate::spool;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use waterclock_core::id::{BatchId, Checksum, Epoch, JobId, Nonce, OperatorId, Seq, SinkId};
+use waterclock_core::job::Job;
+use waterclock_core::plan::Plan;
+use waterclock_core::sink::{Owner as SinkOwner, SinkContext};
+use waterclock_core::source::{OnBadRow, dead_letter_schema};
+use waterclock_core::storage::Store;
+use waterclock_core::{Error, ErrorKind, Result, ResultExt};
+
+/// A job that is being taken over.
+struct Opening {
+    plan: Arc<Plan>,
+    inputs: Vec<Input>,
+    outlets: Vec<Outlet>,
+    settings: DriverSettings,
+    seams: Seams,
+    log: Log,
+    nonce: Nonce,
+}
+
+impl Driver {
+    /// Takes over a job: from here on, no earlier driver can commit. Publishes what was committed and not yet published.
+    ///
+    /// # Errors
+    /// `Config` if the program does not fit the checkpoint, or a sink's place belongs to another job; `Corrupt` if the checkpoint is
+    /// damaged; `Unavailable` if a store can't be reached.
+    pub fn open(job: Job, settings: DriverSettings, checkpoint: Store, seams: Seams, observer: Arc<dyn Observer>) -> Result<Self> {
+        let plan = Arc::clone(&job.plan);
+        let (inputs, outlets) = parts(job)?;
+        check_ends(&inputs, &settings)?;
+        let nonce = seams.nonces.fresh();
+        let opening = Opening { plan, inputs, outlets, settings, seams, log: Log::new(checkpoint), nonce };
+        let job = opening.log.identify(JobId::from(opening.seams.nonces.fresh().as_str()), &opening.nonce)?;
+        let (standpoint, open) = opening.take_over()?;
+        let last = open.record.last_batch().map(|last| last.batch);
+        opening.claim(&job, last)?;
+        if let Some(standpoint) = &standpoint {
+            opening.publish(standpoint)?;
+            opening.collect(standpoint, open.record.epoch)?;
+        }
+        tracing::info!(%job, epoch = %open.record.epoch, ?last, "opened");
+        observer.opened(open.record.epoch, last);
+        opening.restore(standpoint, open, observer)
+    }
+}
+
+/// The job's sources and sinks, with their names.
+fn parts(job: Job) -> Result<(Vec<Input>, Vec<Outlet>)> {
+    let plan = &job.plan;
+    let counts = [job.sources.len(), job.dead_letters.len(), job.sinks.len()];
+    if counts != [plan.sources.len(), plan.sources.len(), plan.sinks.len()] {
+        return Err(Error::internal("a job has other sources or sinks than its plan"));
+    }
+    if plan.sources.is_empty() {
+        return Err(Error::config("the job reads no stream; declare a table with CREATE UNBOUNDED EXTERNAL TABLE and read it"));
+    }
+    let sinks = plan.sinks.iter().zip(&job.sinks);
+    let mut outlets: Vec<Outlet> = sinks
+        .map(|(planned, sink)| Outlet {
+            id: planned.settings.id.clone(),
+            sink: Arc::clone(sink),
+            schema: Arc::clone(&planned.schema),
+            place: planned.settings.location.to_string(),
+        })
+        .collect();
+    let mut inputs = Vec::new();
+    for ((planned, source), dead_letter) in plan.sources.iter().zip(job.sources).zip(job.dead_letters) {
+        let dead_letter = dead_letter.map(|sink| {
+            let id = SinkId::from(format!("{}.dead_letter", planned.settings.id));
+            let place = match &planned.settings.on_bad_row {
+                OnBadRow::DeadLetter(place) => place.to_string(),
+                OnBadRow::Fail => String::new(),
+            };
+            outlets.push(Outlet { id: id.clone(), sink, schema: dead_letter_schema(), place });
+            id
+        });
+        inputs.push(Input::new(planned, source, dead_letter));
+    }
+    Ok((inputs, outlets))
+}
+
+fn check_ends(inputs: &[Input], settings: &DriverSettings) -> Result<()> {
+    let bounded = settings.trigger() == Trigger::UntilCaughtUp;
+    match inputs.iter().find(|input| bounded && !input.source.capabilities().has_end) {
+        Some(endless) => Err(Error::config(format!(
+            "the source '{}' has no end, so it can't be caught up with or drained; give it one, or run it at an interval or with a limit of \
+             batches",
+            endless.id
+        ))),
+        None => Ok(()),
+    }
+}
+
+impl Opening {
+    /// Commits the opening. Returns where the job stood before it.
+    fn take_over(&self) -> Result<(Option<Standpoint>, Stored)> {
+        let program = Program { operators: self.plan.fingerprints(), sources: self.inputs.iter().map(|input| input.id.clone()).collect() };
+        loop {
+            let standpoint = Standpoint::read(&self.log)?;
+            if let Some(standpoint) = &standpoint {
+                standpoint.check(&program)?;
+            }
+            let record = self.record(standpoint.as_ref().and_then(Standpoint::head), &program)?;
+            match self.log.append(&record)? {
+                Appended::Mine(stored) => return Ok((standpoint, stored)),
+                Appended::Theirs(theirs) => tracing::info!(seq = %theirs.record.seq, "another driver was quicker; trying the next number"),
+            }
+        }
+    }
+
+    fn record(&self, head: Option<&Stored>, program: &Program) -> Result<Record> {
+        let schema = |input: &Input| Ok((input.id.clone(), StoredSchema::of(&input.source.schema())?));
+        let open = OpenRecord {
+            last: head.and_then(|head| head.record.last_batch()),
+            operators: program.operators.clone(),
+            sources: self.inputs.iter().map(schema).collect::<Result<_>>()?,
+            sinks: self.outlets.iter().map(|outlet| (outlet.id.clone(), outlet.place.clone())).collect(),
+            configuration: self.settings.configuration.clone(),
+        };
+        let now = self.seams.clock.now();
+        Ok(Record {
+            seq: head.map_or(Seq::FIRST, |head| head.record.seq.next()),
+            epoch: head.map_or(Epoch::FIRST, |head| head.record.epoch.next()),
+            nonce: self.nonce.clone(),
+            parent: head.map(|head| head.checksum.clone()),
+            time: head.map_or(now, |head| now.max(head.record.time)),
+            body: Body::Open(Box::new(open)),
+        })
+    }
+
+    /// Takes the sinks' places into possession.
+    fn claim(&self, job: &JobId, last_batch: Option<BatchId>) -> Result<()> {
+        for outlet in &self.outlets {
+            let context = SinkContext {
+                owner: SinkOwner { job: job.clone(), sink: outlet.id.clone() },
+                schema: Arc::clone(&outlet.schema),
+                scratch: self.log.store().below(&paths::scratch(&outlet.id))?,
+                last_batch,
+            };
+            outlet.sink.open(context).map_err(|error| error.within(format!("sink '{}'", outlet.id)))?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what was committed and is not known to be published.
+    fn publish(&self, standpoint: &Standpoint) -> Result<()> {
+        for record in standpoint.unpublished(&self.log, self.outlets.iter().map(|outlet| &outlet.id))? {
+            let Some(batch) = record.batch() else { continue };
+            for outlet in &self.outlets {
+                if let Some(sink) = batch.sinks.get(&outlet.id) {
+                    let place = |error: Error| error.within(format!("publishing batch {}", batch.batch));
+                    publish(&outlet.id, outlet.sink.as_ref(), batch.batch, &sink.manifest).map_err(place)?;
+                }
+            }
+            for (id, sink) in batch.sinks.iter().filter(|(id, sink)| sink.manifest.rows > 0 && !self.has_outlet(id)) {
+                tracing::warn!(sink = %id, batch = %batch.batch, rows = sink.manifest.rows, "the sink is no longer part of the job; its last batch may be unpublished");
+            }
+        }
+        Ok(())
+    }
+
+    fn has_outlet(&self, id: &SinkId) -> bool {
+        self.outlets.iter().any(|outlet| &outlet.id == id)
+    }
+
+    /// Removes what earlier drivers left behind.
+    ///
+    /// IMPORTANT: after everything that was committed is published, for a sink takes what is still staged for a leftover.
+    fn collect(&self, standpoint: &Standpoint, epoch: Epoch) -> Result<()> {
+        for outlet in &self.outlets {
+            outlet.sink.collect(epoch).map_err(|error| error.within(format!("sink '{}'", outlet.id)))?;
+        }
+        let store = self.log.store();
+        let recent = &standpoint.recent;
+        let oldest = recent.first().map_or(Seq::FIRST, |stored| stored.record.seq);
+        for object in store.list(Some(&paths::states()))? {
+            // Leftovers for numbers below those that were read went at an earlier start.
+            let Some(writer) = paths::parse_state(&object.location).filter(|writer| writer.seq >= oldest) else { continue };
+            let index = usize::try_from(writer.seq.0 - oldest.0).unwrap_or(usize::MAX);
+            if collect::is_garbage(&writer, recent.get(index).map(|stored| &stored.record), epoch) {
+                store.delete(&object.location)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives sources and operators what they had at the newest batch.
+    fn restore(mut self, standpoint: Option<Standpoint>, open: Stored, observer: Arc<dyn Observer>) -> Result<Driver> {
+        let recent: Vec<Record> = standpoint.iter().flat_map(|standpoint| &standpoint.recent).map(|stored| stored.record.clone()).collect();
+        let last = standpoint.and_then(|standpoint| standpoint.last);
+        let tables = match last.as_ref().and_then(|last| Some((last.seq, last.batch()?))) {
+            Some((seq, batch)) => Tables::of(seq, batch),
+            None => Tables::default(),
+        };
+        let loader = Loader::new(self.log.clone());
+        let executor = self.executor(last.as_ref(), &tables, &loader)?;
+        self.restore_inputs(last.as_ref(), &tables, &loader, &recent)?;
+        let batch = last.as_ref().and_then(Record::batch);
+        let published = batch.iter().flat_map(|batch| batch.sinks.keys().map(|id| (id.clone(), batch.batch))).collect();
+        let ledger = Ledger {
+            published,
+            tables,
+            configuration: fingerprint(&self.settings.configuration)?,
+            plan: fingerprint(&self.plan.fingerprints())?,
+            parent: open,
+            last,
+        };
+        Ok(Driver::new(self.settings, self.seams, observer, self.log, executor, self.inputs, self.outlets, ledger))
+    }
+
+    fn executor(&self, last: Option<&Record>, tables: &Tables, loader: &Loader) -> Result<Executor> {
+        let storage = self.log.store().storage().clone();
+        let mut executor = Executor::new(Arc::clone(&self.plan), storage, &self.settings.executor)?;
+        let stored = last.and_then(Record::batch).map(|batch| &batch.operators);
+        let mut operators: BTreeMap<OperatorId, RestoredOperator> = BTreeMap::new();
+        for (id, operator) in stored.into_iter().flatten() {
+            let layers = tables.load(&Owner::Operator(id.clone()), loader)?;
+            operators.insert(id.clone(), RestoredOperator { watermark: operator.watermark, layers });
+        }
+        executor.restore(operators)?;
+        Ok(executor)
+    }
+
+    fn restore_inputs(&mut self, last: Option<&Record>, tables: &Tables, loader: &Loader, recent: &[Record]) -> Result<()> {
+        let spools = self.inputs.iter().any(|input| !input.source.capabilities().replayable);
+        let found = if spools { spool::unnamed(self.log.store(), recent)? } else { Vec::new() };
+        for input in &mut self.inputs {
+            input.restore(last, tables, loader, &self.log, &found)?;
+            if self.settings.trigger() == Trigger::UntilCaughtUp {
+                input.source.fix_end()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fingerprint(value: &impl serde::Serialize) -> Result<Checksum> {
+    let json = serde_json::to_vec(value).or_error(ErrorKind::Internal, || "encoding a fingerprint".into())?;
+    Ok(Checksum::of(&json))
+}
