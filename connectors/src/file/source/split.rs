@@ -1,0 +1,227 @@
+//! A cut in splits: large files divided, small ones put together, whatever the number of threads.
+//!
+//! A local file is opened, and its version checked, by the worker that reads it. Of a remote one the fetch brings the bytes, each
+//! request conditional on the version.
+
+use super::text::compression::Compression;
+use super::version::{CutDetail, FileVersion, Piece, Range};
+use super::{Shared, ipc, parquet, text};
+use crate::format::Format;
+use ::parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use std::collections::VecDeque;
+use std::io::Cursor;
+use std::sync::Arc;
+use waterclock_core::Result;
+use waterclock_core::id::PartitionId;
+use waterclock_core::source::{Morsel, Morsels, Split};
+
+/// A part of a file, with what is known of its inside.
+#[derive(Clone)]
+struct Part {
+    file: FileVersion,
+    range: Range,
+    inside: Inside,
+    /// Stored bytes that it reads, about.
+    bytes: u64,
+}
+
+#[derive(Clone)]
+enum Inside {
+    Unknown,
+    Parquet(ArrowReaderMetadata),
+    Arrow(Arc<[u64]>),
+}
+
+/// The splits of a cut, in the order of its rows.
+pub(super) fn splits(shared: &Arc<Shared>, partition: &PartitionId, detail: CutDetail) -> Result<Vec<Box<dyn Split>>> {
+    let sizes = shared.settings.sizes;
+    let mut splits: Vec<FileSplit> = Vec::new();
+    for piece in detail.files {
+        for part in divide(shared, piece)? {
+            match splits.last_mut() {
+                Some(last) if last.bytes() + part.bytes <= sizes.split && last.parts.len() < sizes.files => last.parts.push(part),
+                _ => splits.push(FileSplit { shared: Arc::clone(shared), partition: partition.clone(), parts: vec![part] }),
+            }
+        }
+    }
+    Ok(splits.into_iter().map(|split| Box::new(split) as Box<dyn Split>).collect())
+}
+
+/// A piece in parts that are not much larger than a split.
+fn divide(shared: &Shared, piece: Piece) -> Result<Vec<Part>> {
+    let size = shared.settings.sizes.split.max(1);
+    let Piece { file, range } = piece;
+    let part = |range, inside, bytes| Part { file: file.clone(), range, inside, bytes };
+    let stored = if let Range::Bytes(start, end) = range { end.saturating_sub(start) } else { file.size };
+    let is_plain_text = shared.settings.format.is_text() && Compression::of(&file.path) == Compression::None;
+    let is_large = stored > size;
+    Ok(match shared.settings.format {
+        Format::Json | Format::Csv if is_large && is_plain_text && !shared.needs_records() => {
+            let (start, end) = (range.start(), range.end().min(file.size));
+            let bounds = (start..end).step_by(usize::try_from(size).unwrap_or(usize::MAX));
+            bounds.map(|from| part(Range::Bytes(from, end.min(from + size)), Inside::Unknown, size.min(end - from))).collect()
+        }
+        Format::Parquet if is_large => {
+            let metadata = parquet::metadata_now(shared, &file)?;
+            let parts = parquet::divide(&metadata, range, size);
+            let bytes = stored / (parts.len() as u64).max(1);
+            parts.into_iter().map(|range| part(range, Inside::Parquet(metadata.clone()), bytes)).collect()
+        }
+        Format::Arrow if is_large && shared.directory()?.is_local() => {
+            let ends: Arc<[u64]> = ipc::batch_ends(shared, &file)?.into();
+            let parts = ipc::divide(&ends, file.size, range, size);
+            let bytes = stored / (parts.len() as u64).max(1);
+            parts.into_iter().map(|range| part(range, Inside::Arrow(Arc::clone(&ends)), bytes)).collect()
+        }
+        _ => vec![part(range, Inside::Unknown, stored)],
+    })
+}
+
+struct FileSplit {
+    shared: Arc<Shared>,
+    partition: PartitionId,
+    parts: Vec<Part>,
+}
+
+impl FileSplit {
+    fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+}
+
+/// How much larger rows are in memory than in a compressed or columnar file, about.
+const EXPANSION: u64 = 4;
+
+impl Split for FileSplit {
+    fn partition(&self) -> &PartitionId {
+        &self.partition
+    }
+
+    fn held_bytes(&self) -> usize {
+        let local = self.shared.directory().is_ok_and(|directory| directory.is_local());
+        let held = if local { self.shared.settings.sizes.chunk as u64 } else { self.bytes() };
+        usize::try_from(held).unwrap_or(usize::MAX)
+    }
+
+    fn work_bytes(&self) -> usize {
+        let work = |part: &Part| {
+            let plain = self.shared.settings.format.is_text() && Compression::of(&part.file.path) == Compression::None;
+            if plain { part.bytes } else { part.bytes.saturating_mul(EXPANSION) }
+        };
+        usize::try_from(self.parts.iter().map(work).sum::<u64>()).unwrap_or(usize::MAX)
+    }
+
+    fn fetch(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Morsels>>> {
+        Box::pin(async move {
+            let mut parts = VecDeque::with_capacity(self.parts.len());
+            for part in self.parts {
+                let fetched = fetch(&self.shared, &part).await?;
+                parts.push_back((part, fetched));
+            }
+            Ok(Box::new(FileMorsels { shared: self.shared, parts, current: None }) as Box<dyn Morsels>)
+        })
+    }
+}
+
+/// What a fetch brought.
+enum Fetched {
+    /// Nothing: the worker opens the local file.
+    Local,
+    /// The bytes of a remote file from a position on.
+    Bytes(u64, Bytes),
+    /// The column chunks of a remote Parquet file.
+    Chunks(parquet::Input),
+}
+
+async fn fetch(shared: &Arc<Shared>, part: &Part) -> Result<Fetched> {
+    let directory = shared.directory()?;
+    if directory.is_local() {
+        return Ok(Fetched::Local);
+    }
+    let remote = directory.open_remote(&part.file)?;
+    match (&part.inside, part.range) {
+        (Inside::Parquet(metadata), range) => {
+            let name = shared.display(&part.file.path);
+            Ok(Fetched::Chunks(parquet::fetch(shared, &remote, part.file.size, &name, metadata, range).await?))
+        }
+        (_, Range::Bytes(_, end)) => {
+            let start = text::first_byte(shared, part.range);
+            let mut bytes = remote.range(start..end).await?.to_vec();
+            let mut at = end;
+            // The last line begins in the part and may end behind it.
+            while !shared.needs_records() && at < part.file.size && bytes.last() != Some(&b'\n') {
+                let more = remote.range(at..part.file.size.min(at + LINE_READ.max(bytes.len() as u64))).await?;
+                let end_of_line = memchr::memchr(b'\n', &more).map_or(more.len(), |index| index + 1);
+                bytes.extend_from_slice(&more[..end_of_line]);
+                at += more.len() as u64;
+            }
+            Ok(Fetched::Bytes(start, bytes.into()))
+        }
+        _ => Ok(Fetched::Bytes(0, remote.range(0..part.file.size).await?)),
+    }
+}
+
+/// How much is asked for at first to find the end of a line, in bytes.
+const LINE_READ: u64 = 64 << 10;
+
+/// The rows of one file after the other.
+struct FileMorsels {
+    shared: Arc<Shared>,
+    parts: VecDeque<(Part, Fetched)>,
+    current: Option<Box<dyn Morsels>>,
+}
+
+impl Morsels for FileMorsels {
+    fn next(&mut self) -> Result<Option<Morsel>> {
+        loop {
+            if let Some(current) = &mut self.current {
+                if let Some(morsel) = current.next()? {
+                    return Ok(Some(morsel));
+                }
+                self.current = None;
+            }
+            let Some((part, fetched)) = self.parts.pop_front() else { return Ok(None) };
+            self.current = Some(open(&self.shared, part, fetched)?);
+        }
+    }
+}
+
+fn open(shared: &Arc<Shared>, part: Part, fetched: Fetched) -> Result<Box<dyn Morsels>> {
+    let name = shared.display(&part.file.path);
+    match shared.settings.format {
+        Format::Json | Format::Csv => {
+            let input = text_input(shared, &part, fetched, &name)?;
+            text::open(shared, name, part.range, input)
+        }
+        Format::Parquet => {
+            let input = match fetched {
+                Fetched::Local => parquet::Input::File(shared.directory()?.open_local(&part.file)?),
+                Fetched::Bytes(start, bytes) => parquet::Input::Pieces(vec![(start, bytes)], part.file.size),
+                Fetched::Chunks(input) => input,
+            };
+            let metadata = if let Inside::Parquet(metadata) = part.inside { Some(metadata) } else { None };
+            parquet::open(shared, name, part.range, input, metadata)
+        }
+        Format::Arrow => {
+            let input = match fetched {
+                Fetched::Bytes(_, bytes) => ipc::Input::Memory(bytes),
+                _ => ipc::Input::File(shared.directory()?.open_local(&part.file)?),
+            };
+            let ends = if let Inside::Arrow(ends) = &part.inside { Some(&ends[..]) } else { None };
+            ipc::open(shared, name, part.range, input, ends)
+        }
+    }
+}
+
+fn text_input(shared: &Shared, part: &Part, fetched: Fetched, name: &str) -> Result<text::TextInput> {
+    let (reader, position): (Box<dyn std::io::Read + Send>, u64) = match fetched {
+        Fetched::Bytes(start, bytes) => (Box::new(Cursor::new(bytes)), start),
+        _ => {
+            let start = text::first_byte(shared, part.range);
+            (text::local_reader(shared.directory()?.open_local(&part.file)?, start, name)?, start)
+        }
+    };
+    Ok(text::TextInput { reader: Compression::of(&part.file.path).decoder(reader, name)?, position })
+}

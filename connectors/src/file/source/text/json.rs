@@ -1,0 +1,61 @@
+//! One JSON object per line, decoded by arrow-json.
+//!
+//! Unknown fields are ignored, a missing field is null, a number for a TIMESTAMP is microseconds. arrow-json is laxer than that in
+//! two ways that are closed here: an object could span lines or share one, and a fraction would be cut off for an integer column.
+
+use super::Decode;
+use super::integers::WholeNumbers;
+use super::records::{Chunk, Record};
+use crate::file::source::Shared;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::json::ReaderBuilder;
+use arrow::json::reader::Decoder;
+use waterclock_core::{ErrorKind, Result, ResultExt};
+
+pub(super) struct JsonDecoder {
+    schema: SchemaRef,
+    rows: usize,
+    whole_numbers: WholeNumbers,
+    /// A decoder without rows in it; one that failed is of no more use.
+    decoder: Option<Decoder>,
+}
+
+impl JsonDecoder {
+    pub(super) fn new(shared: &Shared) -> Result<Self> {
+        let whole_numbers = WholeNumbers::of(&shared.schema);
+        let mut decoder = Self { schema: shared.schema.clone(), rows: shared.settings.sizes.rows, whole_numbers, decoder: None };
+        let built = decoder.build().or_error(ErrorKind::Config, || "a column has a type that can't be read from JSON".into())?;
+        decoder.decoder = Some(built);
+        Ok(decoder)
+    }
+
+    fn build(&self) -> Result<Decoder, ArrowError> {
+        ReaderBuilder::new(self.schema.clone()).with_batch_size(self.rows).build_decoder()
+    }
+}
+
+impl Decode for JsonDecoder {
+    fn decode(&mut self, chunk: &Chunk<'_>, records: &[Record]) -> Result<RecordBatch, ArrowError> {
+        let mut decoder = match self.decoder.take() {
+            Some(decoder) => decoder,
+            None => self.build()?,
+        };
+        for (index, record) in records.iter().enumerate() {
+            let line = chunk.text(std::slice::from_ref(record));
+            decoder.decode(line)?;
+            if decoder.has_partial_record() || decoder.len() != index + 1 || !is_object(line) {
+                return Err(ArrowError::JsonError("not one whole JSON object on the line".into()));
+            }
+            self.whole_numbers.check(line)?;
+        }
+        let batch = decoder.flush()?.ok_or_else(|| ArrowError::JsonError("no JSON object on the line".into()))?;
+        self.decoder = Some(decoder);
+        Ok(batch)
+    }
+}
+
+fn is_object(line: &[u8]) -> bool {
+    line.trim_ascii_start().first() == Some(&b'{')
+}

@@ -1,0 +1,226 @@
+//! Newline-delimited JSON and CSV.
+//!
+//! What flows in: a stream of text and the part of it to read. What flows out: morsels with a byte position for each row. Records are
+//! decoded in groups; when a group fails it is halved until the bad records stand alone, so that one bad record spoils none of its
+//! neighbours and a clean group costs nothing extra.
+
+pub(crate) mod compression;
+mod csv;
+mod integers;
+mod json;
+pub(crate) mod records;
+
+pub(super) use csv::infer as infer_csv;
+
+use super::Shared;
+use super::version::Range;
+use crate::format::Format;
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::error::ArrowError;
+use records::{Chunk, Chunks, Record};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
+use waterclock_core::source::{BadRow, Morsel, Morsels, Origin, Place, Position, Positions, Skipped};
+use waterclock_core::{Error, ErrorKind, Result, ResultExt};
+
+/// Turns records into rows of all declared columns.
+trait Decode: Send {
+    /// The rows of these records: as many rows as records, or an error if any of them is bad.
+    fn decode(&mut self, chunk: &Chunk<'_>, records: &[Record]) -> Result<RecordBatch, ArrowError>;
+}
+
+/// A stream of text and where its first byte stands.
+pub(super) struct TextInput {
+    pub(super) reader: Box<dyn Read + Send>,
+    pub(super) position: u64,
+}
+
+/// A local file from a position on.
+pub(super) fn local_reader(mut file: File, position: u64, name: &str) -> Result<Box<dyn Read + Send>> {
+    file.seek(SeekFrom::Start(position)).or_error(ErrorKind::Unavailable, || format!("can't read {name}"))?;
+    Ok(Box::new(file))
+}
+
+/// Where a reader of a part of a plain file must begin: lines are looked for from the byte before the part.
+pub(super) fn first_byte(shared: &Shared, range: Range) -> u64 {
+    match range {
+        Range::Bytes(start, _) if shared.needs_records() => start,
+        Range::Bytes(start, _) => start.saturating_sub(1),
+        _ => 0,
+    }
+}
+
+/// The rows of a part of a file of text.
+pub(super) fn open(shared: &Arc<Shared>, name: Arc<str>, range: Range, input: TextInput) -> Result<Box<dyn Morsels>> {
+    let mut chunks = Chunks::new(input.reader, input.position, shared, Arc::clone(&name));
+    let starts_file = !matches!(range, Range::Bytes(1.., _));
+    if !starts_file && !shared.needs_records() {
+        chunks.skip_line()?;
+    }
+    let decoder: Box<dyn Decode> = match shared.settings.format {
+        Format::Csv => Box::new(csv::CsvDecoder::new(shared)),
+        _ => Box::new(json::JsonDecoder::new(shared)?),
+    };
+    let (skip, rows_left) = match range {
+        Range::Rows(start, end) => (start, end.saturating_sub(start)),
+        _ => (0, u64::MAX),
+    };
+    let end = if let Range::Bytes(_, end) = range { end } else { u64::MAX };
+    let header = starts_file && shared.has_header();
+    Ok(Box::new(TextMorsels {
+        shared: Arc::clone(shared),
+        name,
+        chunks,
+        decoder,
+        end,
+        header,
+        skip,
+        rows_left,
+        pending: Pending::default(),
+    }))
+}
+
+/// A piece of the stream that was read and not yet decoded to its end.
+#[derive(Default)]
+struct Pending {
+    text: Vec<u8>,
+    records: Vec<Record>,
+    next: usize,
+}
+
+struct TextMorsels {
+    shared: Arc<Shared>,
+    name: Arc<str>,
+    chunks: Chunks,
+    decoder: Box<dyn Decode>,
+    /// Records that begin here or later are not of this part.
+    end: u64,
+    /// Whether the next record names the columns.
+    header: bool,
+    /// Records to pass over.
+    skip: u64,
+    rows_left: u64,
+    pending: Pending,
+}
+
+impl Morsels for TextMorsels {
+    fn next(&mut self) -> Result<Option<Morsel>> {
+        while self.pending.next == self.pending.records.len() {
+            if !self.read()? {
+                return Ok(None);
+            }
+        }
+        let first = self.pending.next;
+        let last = self.pending.records.len().min(first + self.shared.settings.sizes.rows);
+        self.pending.next = last;
+        let chunk = Chunk::new(&self.pending.text, &self.pending.records);
+        let records = &self.pending.records[first..last];
+        decode_group(&self.shared, &self.name, self.decoder.as_mut(), &chunk, records).map(Some)
+    }
+}
+
+impl TextMorsels {
+    /// Reads the next piece of the stream that has records of this part. Returns false at the part's end.
+    fn read(&mut self) -> Result<bool> {
+        if self.rows_left == 0 {
+            return Ok(false);
+        }
+        let Some(chunk) = self.chunks.next()? else { return Ok(false) };
+        let mut records = chunk.records();
+        if std::mem::take(&mut self.header) {
+            csv::check_header(&self.shared, &self.name, chunk.text(&records[..1]))?;
+            records = &records[1..];
+        }
+        let skipped = (records.len() as u64).min(self.skip);
+        self.skip -= skipped;
+        records = &records[skipped as usize..];
+        let inside = records.partition_point(|record| record.start < self.end).min(usize::try_from(self.rows_left).unwrap_or(usize::MAX));
+        if inside < records.len() {
+            self.rows_left = inside as u64;
+            records = &records[..inside];
+        }
+        self.rows_left -= records.len() as u64;
+        self.pending.next = 0;
+        self.pending.text.clear();
+        self.pending.text.extend_from_slice(chunk.text(records));
+        self.pending.records.clear();
+        self.pending.records.extend_from_slice(records);
+        Ok(true)
+    }
+}
+
+/// What the records of a group gave, in their order.
+#[derive(Default)]
+struct Decoded {
+    batches: Vec<RecordBatch>,
+    good: Vec<Record>,
+    bad: Vec<BadRow>,
+}
+
+fn decode_group(shared: &Shared, name: &Arc<str>, decoder: &mut dyn Decode, chunk: &Chunk<'_>, records: &[Record]) -> Result<Morsel> {
+    let mut decoded = Decoded::default();
+    decode_halves(name, decoder, chunk, records, &mut decoded);
+    let failed = || format!("reading {name}");
+    let rows = match decoded.batches.as_slice() {
+        [batch] => batch.clone(),
+        batches => concat_batches(&shared.schema, batches).or_error(ErrorKind::Internal, failed)?,
+    };
+    let rows = rows.project(&shared.scan.projection).or_error(ErrorKind::Internal, failed)?;
+    let positions = decoded.good.iter().map(|record| Position::Byte(record.start)).collect();
+    let origin = Origin { input: Arc::clone(name), positions: Positions::Each(positions) };
+    Ok(Morsel { rows, origin, bad: decoded.bad, skipped: Skipped::default() })
+}
+
+fn decode_halves(name: &Arc<str>, decoder: &mut dyn Decode, chunk: &Chunk<'_>, records: &[Record], decoded: &mut Decoded) {
+    if records.is_empty() {
+        return;
+    }
+    match (decoder.decode(chunk, records), records) {
+        (Ok(batch), _) => {
+            decoded.batches.push(batch);
+            decoded.good.extend_from_slice(records);
+        }
+        (Err(error), [record]) => decoded.bad.push(bad_row(name, *record, chunk.text(records), &error)),
+        (Err(_), _) => {
+            let (first, second) = records.split_at(records.len() / 2);
+            decode_halves(name, decoder, chunk, first, decoded);
+            decode_halves(name, decoder, chunk, second, decoded);
+        }
+    }
+}
+
+fn bad_row(name: &Arc<str>, record: Record, text: &[u8], error: &ArrowError) -> BadRow {
+    let reason = match error {
+        ArrowError::JsonError(reason) | ArrowError::CsvError(reason) | ArrowError::ParseError(reason) => reason.clone(),
+        other => other.to_string(),
+    };
+    let text = String::from_utf8_lossy(text).trim_end_matches(['\r', '\n']).to_owned();
+    let place = Place { input: Arc::clone(name), position: Position::Byte(record.start) };
+    BadRow { place, reason, text: Some(text) }
+}
+
+/// The number of the line that holds this byte, from 1.
+pub(super) fn line_of(mut reader: Box<dyn Read + Send>, byte: u64) -> Option<u64> {
+    let mut lines = 1;
+    let mut left = byte;
+    let mut buffer = vec![0; 256 << 10];
+    while left > 0 {
+        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        match reader.read(&mut buffer[..wanted]) {
+            Ok(0) | Err(_) => return None,
+            Ok(read) => {
+                lines += memchr::memchr_iter(b'\n', &buffer[..read]).count() as u64;
+                left -= read as u64;
+            }
+        }
+    }
+    Some(lines)
+}
+
+/// A schema inferred from the first rows of a JSON stream.
+pub(super) fn infer_json(reader: Box<dyn Read + Send>, name: &str, rows: usize) -> Result<arrow::datatypes::Schema> {
+    let inferred = arrow::json::reader::infer_json_schema(std::io::BufReader::new(reader), Some(rows));
+    inferred.map(|(schema, _)| schema).map_err(|error| Error::bad_data(format!("can't infer columns from {name}")).caused_by(error))
+}

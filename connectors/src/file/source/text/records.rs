@@ -1,0 +1,237 @@
+//! Text cut into records: lines, or CSV records whose quoted values may hold line breaks.
+//!
+//! [`Chunks`] reads a stream piece by piece and hands out whole records with their positions. Where a piece ends depends on the
+//! text alone, not on how much a read returned.
+
+use crate::file::source::Shared;
+use crate::format::Format;
+use std::io::Read;
+use std::sync::Arc;
+use waterclock_core::{ErrorKind, Result, ResultExt};
+
+/// Where a record stands in the text: `[start, end)` in bytes from the start of the file, its line break included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+/// Whole records, one behind the other.
+pub(crate) struct Chunk<'a> {
+    text: &'a [u8],
+    start: u64,
+    records: &'a [Record],
+}
+
+impl<'a> Chunk<'a> {
+    /// Records and the text from the first of them on.
+    pub(crate) fn new(text: &'a [u8], records: &'a [Record]) -> Self {
+        Self { text, start: records.first().map_or(0, |record| record.start), records }
+    }
+
+    /// The records; none of them is blank.
+    pub(crate) fn records(&self) -> &'a [Record] {
+        self.records
+    }
+
+    /// The text of some records of this chunk that follow each other.
+    pub(crate) fn text(&self, records: &[Record]) -> &'a [u8] {
+        match (records.first(), records.last()) {
+            (Some(first), Some(last)) => &self.text[(first.start - self.start) as usize..(last.end - self.start) as usize],
+            _ => &[],
+        }
+    }
+}
+
+/// A stream of text in whole records.
+pub(crate) struct Chunks {
+    reader: Box<dyn Read + Send>,
+    name: Arc<str>,
+    size: usize,
+    /// What was read and not yet handed out begins at `consumed`.
+    buffer: Vec<u8>,
+    consumed: usize,
+    /// The position of the buffer's first byte.
+    base: u64,
+    ended: bool,
+    boundaries: Boundaries,
+    records: Vec<Record>,
+}
+
+enum Boundaries {
+    /// Lines, of which those are blank that hold nothing but these.
+    Lines(fn(&u8) -> bool),
+    Csv(Box<CsvBoundaries>),
+}
+
+impl Chunks {
+    /// The records of a reader whose first byte stands at this position and begins a record.
+    pub(crate) fn new(reader: Box<dyn Read + Send>, position: u64, shared: &Shared, name: Arc<str>) -> Self {
+        let boundaries = if shared.needs_records() {
+            Boundaries::Csv(Box::new(CsvBoundaries::new(shared.settings.csv.parser())))
+        } else if shared.settings.format == Format::Csv {
+            Boundaries::Lines(|byte| matches!(byte, b'\r' | b'\n'))
+        } else {
+            Boundaries::Lines(u8::is_ascii_whitespace)
+        };
+        Self {
+            reader,
+            name,
+            size: shared.settings.sizes.chunk,
+            buffer: Vec::new(),
+            consumed: 0,
+            base: position,
+            ended: false,
+            boundaries,
+            records: Vec::new(),
+        }
+    }
+
+    /// The position up to which the stream was handed out or passed over.
+    pub(crate) fn position(&self) -> u64 {
+        self.base + self.consumed as u64
+    }
+
+    /// Passes over the rest of a line that began before the stream.
+    pub(crate) fn skip_line(&mut self) -> Result<()> {
+        loop {
+            if let Some(index) = memchr::memchr(b'\n', &self.buffer[self.consumed..]) {
+                self.consumed += index + 1;
+                return Ok(());
+            }
+            self.consumed = self.buffer.len();
+            if self.ended {
+                return Ok(());
+            }
+            self.fill()?;
+        }
+    }
+
+    /// The next records, at least one; none at the end of the stream.
+    pub(crate) fn next(&mut self) -> Result<Option<Chunk<'_>>> {
+        loop {
+            let whole = self.whole_records();
+            if !self.records.is_empty() || (whole > self.consumed && self.ended) {
+                let (start, text) = (self.base + self.consumed as u64, self.consumed..whole);
+                self.consumed = whole;
+                if self.records.is_empty() {
+                    continue;
+                }
+                return Ok(Some(Chunk { text: &self.buffer[text], start, records: &self.records }));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Reads on, until the buffer holds one more piece of the stream.
+    fn fill(&mut self) -> Result<()> {
+        self.buffer.drain(..self.consumed);
+        self.base += self.consumed as u64;
+        if let Boundaries::Csv(csv) = &mut self.boundaries {
+            csv.shift(self.consumed);
+        }
+        self.consumed = 0;
+        // A record longer than a piece is read in pieces that double, so that it is not searched over and over.
+        let wanted = self.size.max(self.buffer.len()).max(16) as u64;
+        let read = (&mut self.reader).take(wanted).read_to_end(&mut self.buffer);
+        let read = read.map_err(|error| failed(error, &self.name))?;
+        self.ended = (read as u64) < wanted;
+        if self.base == 0 && self.consumed == 0 && self.buffer.starts_with(b"\xEF\xBB\xBF") {
+            self.consumed = 3;
+        }
+        Ok(())
+    }
+
+    /// Finds the whole records of the buffer, and where they end in it.
+    fn whole_records(&mut self) -> usize {
+        self.records.clear();
+        match &mut self.boundaries {
+            Boundaries::Lines(blank) => lines(&self.buffer, self.consumed, self.base, self.ended, *blank, &mut self.records),
+            Boundaries::Csv(csv) => csv.find(&self.buffer, self.consumed, self.base, self.ended, &mut self.records),
+        }
+    }
+}
+
+/// A stream that breaks off or does not decompress is bad data, whatever else fails is the store's fault.
+fn failed(error: std::io::Error, name: &str) -> waterclock_core::Error {
+    use std::io::ErrorKind as Io;
+    match error.downcast::<waterclock_core::Error>() {
+        Ok(error) => error,
+        Err(error) => {
+            let kind = match error.kind() {
+                Io::UnexpectedEof | Io::InvalidData | Io::InvalidInput | Io::Other => ErrorKind::BadData,
+                _ => ErrorKind::Unavailable,
+            };
+            Err::<(), _>(error).or_error(kind, || format!("can't read {name}")).expect_err("made from an error")
+        }
+    }
+}
+
+fn lines(buffer: &[u8], from: usize, base: u64, ended: bool, blank: fn(&u8) -> bool, records: &mut Vec<Record>) -> usize {
+    let mut push = |start: usize, end: usize| {
+        if !buffer[start..end].iter().all(blank) {
+            records.push(Record { start: base + start as u64, end: base + end as u64 });
+        }
+    };
+    let mut start = from;
+    for index in memchr::memchr_iter(b'\n', &buffer[from..]) {
+        let end = from + index + 1;
+        push(start, end);
+        start = end;
+    }
+    if ended {
+        push(start, buffer.len());
+        start = buffer.len();
+    }
+    start
+}
+
+/// Finds the ends of CSV records with the parser that reads the fields.
+struct CsvBoundaries {
+    parser: csv_core::Reader,
+    /// Up to where the buffer was given to the parser.
+    parsed: usize,
+    fields: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl CsvBoundaries {
+    fn new(parser: csv_core::Reader) -> Self {
+        Self { parser, parsed: 0, fields: vec![0; 16 << 10], ends: vec![0; 256] }
+    }
+
+    fn shift(&mut self, consumed: usize) {
+        self.parsed = self.parsed.saturating_sub(consumed);
+    }
+
+    fn find(&mut self, buffer: &[u8], from: usize, base: u64, ended: bool, records: &mut Vec<Record>) -> usize {
+        use csv_core::ReadRecordResult::{End, InputEmpty, OutputEndsFull, OutputFull, Record};
+        let mut start = from;
+        self.parsed = self.parsed.max(from);
+        // An empty input tells the parser that the text has ended.
+        while self.parsed < buffer.len() || ended {
+            let (result, read, _, _) = self.parser.read_record(&buffer[self.parsed..], &mut self.fields, &mut self.ends);
+            self.parsed += read;
+            match result {
+                Record => {
+                    push_trimmed(buffer, start, self.parsed, base, records);
+                    start = self.parsed;
+                }
+                End => return buffer.len(),
+                InputEmpty | OutputFull | OutputEndsFull => {}
+            }
+        }
+        start
+    }
+}
+
+/// Adds a record without the line breaks that the parser left before it.
+fn push_trimmed(buffer: &[u8], start: usize, end: usize, base: u64, records: &mut Vec<Record>) {
+    let breaks = buffer[start..end].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    if start + breaks < end {
+        records.push(Record { start: base + (start + breaks) as u64, end: base + end as u64 });
+    }
+}
