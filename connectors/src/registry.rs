@@ -1,7 +1,7 @@
 //! The connectors of tables in SQL.
 
 use crate::blackhole::Blackhole;
-use crate::file::file_sink;
+use crate::file::{file_sink, file_source};
 use crate::format::Format;
 use crate::nexmark::nexmark_source;
 use crate::rate::{machine_clock, rate_source};
@@ -42,8 +42,14 @@ impl Connector for FileConnector {
         &["file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss"]
     }
 
-    fn source(&self, table: &TableDefinition, _: &SourceSettings, _: &mut Options, _: &ConnectorContext) -> Result<Box<dyn Source>> {
-        Err(no_source(table))
+    fn source(
+        &self,
+        table: &TableDefinition,
+        settings: &SourceSettings,
+        options: &mut Options,
+        context: &ConnectorContext,
+    ) -> Result<Box<dyn Source>> {
+        file_source(table, settings, options, context)
     }
 
     fn sink(&self, table: &TableDefinition, options: &mut Options, context: &ConnectorContext) -> Result<Arc<dyn Sink>> {

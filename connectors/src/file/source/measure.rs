@@ -98,6 +98,6 @@ fn row_part(file: &FileVersion, from: Progress, bytes: Option<u64>, rows: Option
     if reach >= total {
         return Part { range: rest_of(file, from), ends: true, rows: total - start };
     }
-    let end = ends.iter().copied().filter(|&end| start < end && end <= reach).next_back().unwrap_or(reach);
+    let end = ends.iter().copied().rfind(|&end| start < end && end <= reach).unwrap_or(reach);
     Part { range: Range::Rows(start, end), ends: false, rows: end - start }
 }
