@@ -137,11 +137,15 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.vanished(&version.path)),
             Err(error) => return Err(Error::unavailable(format!("can't read {}", self.display(&version.path))).caused_by(error)),
         };
-        let metadata = file.metadata().or_error(ErrorKind::Unavailable, || format!("can't read {}", self.display(&version.path)))?;
-        if !version.is_same(&self.local_version(&version.path, &metadata)?) {
-            return Err(self.changed(&version.path));
-        }
+        self.check_local(&file, version)?;
         Ok(file)
+    }
+
+    /// # Errors
+    /// `BadData` if an open file is not the version that was cut.
+    pub(super) fn check_local(&self, file: &File, version: &FileVersion) -> Result<()> {
+        let metadata = file.metadata().or_error(ErrorKind::Unavailable, || format!("can't read {}", self.display(&version.path)))?;
+        if version.is_same(&self.local_version(&version.path, &metadata)?) { Ok(()) } else { Err(self.changed(&version.path)) }
     }
 
     /// A path out of a record must not lead out of the directory.
@@ -206,7 +210,9 @@ impl RemoteFile {
         let options = GetOptions { range: Some(GetRange::Bounded(range)), if_match: self.version.etag.clone(), ..GetOptions::default() };
         let store = self.store()?;
         let result = store.objects().get_opts(&self.path, options).await.map_err(|cause| self.failed(cause))?;
-        if !self.version.is_same(&remote_version(&result.meta)) {
+        // A store may name an object by more than its path below the root; which object it is was asked for.
+        let found = FileVersion { path: Arc::clone(&self.version.path), ..remote_version(&result.meta) };
+        if !self.version.is_same(&found) {
             return Err(self.directory.changed(&self.version.path));
         }
         result.bytes().await.map_err(|cause| self.failed(cause))

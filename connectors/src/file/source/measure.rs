@@ -29,7 +29,7 @@ impl Shared {
     pub(super) fn reader_now(&self, file: &FileVersion, from: u64) -> Result<Box<dyn Read + Send>> {
         if self.directory()?.is_local() {
             let local = self.directory()?.open_local(file)?;
-            return super::text::local_reader(local, from, &self.display(&file.path));
+            return super::text::local_reader(local, from, file.size, &self.display(&file.path));
         }
         Ok(Box::new(self.directory()?.open_remote(file)?.reader(from)))
     }

@@ -61,11 +61,10 @@ fn machine_clock() -> Timestamp {
 /// be read.
 pub fn file_source(
     table: &TableDefinition,
-    settings: &SourceSettings,
+    _settings: &SourceSettings,
     options: &mut Options,
     context: &ConnectorContext,
 ) -> Result<Box<dyn Source>> {
-    let _ = settings;
     let format = Format::parse(&table.format).map_err(|error| error.within(format!("table '{}'", table.name)))?;
     let place = LazyDirectory::new(table.location.clone(), options.take_store_options(), context.storage.clone());
     let settings = Settings::take(format, options)?;

@@ -9,7 +9,7 @@ use super::prune::RowGroups;
 use super::version::{FileVersion, Range};
 use super::{Shared, failed_reading};
 use arrow::array::RecordBatch;
-use arrow::datatypes::TimeUnit;
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use bytes::{Buf, Bytes};
 use datafusion_common::ScalarValue;
 use parquet::arrow::ProjectionMask;
@@ -77,11 +77,35 @@ fn piece_from(pieces: &[(u64, Bytes)], start: u64, length: usize) -> ParquetResu
 pub(super) fn metadata_now(shared: &Shared, file: &FileVersion) -> Result<ArrowReaderMetadata> {
     let directory = shared.directory()?;
     let name = shared.display(&file.path);
-    if directory.is_local() { load(&directory.open_local(file)?, &name) } else { load(&directory.open_remote(file)?, &name) }
+    if directory.is_local() {
+        load(shared, &directory.open_local(file)?, &name)
+    } else {
+        load(shared, &directory.open_remote(file)?, &name)
+    }
 }
 
-fn load<T: ChunkReader>(reader: &T, name: &Arc<str>) -> Result<ArrowReaderMetadata> {
-    ArrowReaderMetadata::load(reader, ArrowReaderOptions::new()).map_err(|error| broken(error, name))
+fn load<T: ChunkReader>(shared: &Shared, reader: &T, name: &Arc<str>) -> Result<ArrowReaderMetadata> {
+    let metadata = ArrowReaderMetadata::load(reader, ArrowReaderOptions::new()).map_err(|error| broken(error, name))?;
+    Ok(in_declared_text(&shared.schema, &metadata).unwrap_or(metadata))
+}
+
+/// The same metadata, with columns of text in the declared type of text: the decoder builds that as fast as the one that the file
+/// was written from, and a cast would copy. None if that is what they have.
+fn in_declared_text(declared: &Schema, metadata: &ArrowReaderMetadata) -> Option<ArrowReaderMetadata> {
+    let is_text = |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let field = |field: &Arc<Field>| match declared.field_with_name(field.name()) {
+        Ok(wanted) if is_text(wanted.data_type()) && is_text(field.data_type()) => {
+            Arc::new(field.as_ref().clone().with_data_type(wanted.data_type().clone()))
+        }
+        _ => Arc::clone(field),
+    };
+    let schema = metadata.schema();
+    let fields: Vec<Arc<Field>> = schema.fields().iter().map(field).collect();
+    if fields[..] == schema.fields()[..] {
+        return None;
+    }
+    let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+    ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), ArrowReaderOptions::new().with_schema(schema)).ok()
 }
 
 /// An error of the Parquet reader: bad data, unless it passes on an error of ours.
@@ -198,7 +222,7 @@ fn skippable(shared: &Shared, statistics: &mut RowGroups<'_>, group: usize, is_w
     }
     let Some(column) = shared.scan.event_time else { return Some(None) };
     let known = statistics.known(shared.schema.field(column).name(), group)?;
-    let time = |value: Option<ScalarValue>| match value?.cast_to(&arrow::datatypes::DataType::Timestamp(TimeUnit::Microsecond, None)) {
+    let time = |value: Option<ScalarValue>| match value?.cast_to(&DataType::Timestamp(TimeUnit::Microsecond, None)) {
         Ok(ScalarValue::TimestampMicrosecond(Some(time), _)) => Some(Timestamp(time)).filter(|time| time.is_plausible()),
         _ => None,
     };
@@ -256,7 +280,7 @@ pub(super) fn open(
 ) -> Result<Box<dyn Morsels>> {
     let metadata = match metadata {
         Some(metadata) => metadata,
-        None => load(&input, &name)?,
+        None => load(shared, &input, &name)?,
     };
     let reading = plan(shared, &name, &metadata, range)?;
     Ok(Box::new(ParquetMorsels { shared: Arc::clone(shared), name, input: Arc::new(input), metadata, reading, current: None, row: 0 }))

@@ -129,6 +129,15 @@ fn may_hold(filter: &Expr, known: &mut dyn FnMut(&str) -> Option<Known>) -> bool
     }
 }
 
+/// How two values are ordered; none if they are of different kinds.
+fn order(bound: &ScalarValue, value: &ScalarValue) -> Option<Ordering> {
+    match (bound.try_as_str(), value.try_as_str()) {
+        (Some(bound), Some(value)) => Some(bound?.cmp(value?)),
+        _ if bound.data_type() == value.data_type() => bound.partial_cmp(value),
+        _ => None,
+    }
+}
+
 /// Whether `column op value` may hold for some row.
 fn compare(known: Option<Known>, op: Operator, value: &ScalarValue) -> bool {
     let Some(known) = known else { return true };
@@ -139,7 +148,7 @@ fn compare(known: Option<Known>, op: Operator, value: &ScalarValue) -> bool {
     if value.is_null() || known.nulls == Some(known.rows) {
         return false;
     }
-    let order = |bound: &Option<ScalarValue>| bound.as_ref().filter(|bound| bound.data_type() == value.data_type())?.partial_cmp(value);
+    let order = |bound: &Option<ScalarValue>| order(bound.as_ref()?, value);
     let (least, most) = (order(&known.least), order(&known.most));
     match op {
         Operator::Eq => least != Some(Ordering::Greater) && most != Some(Ordering::Less),
@@ -208,5 +217,9 @@ mod tests {
         }
         assert!(may_hold(&col("v").lt(lit(11i64)), &mut |_| Some(known.clone())));
         assert!(may_hold(&col("v").lt(lit(1i64)), &mut |_| None));
+        let text = |value: &str| Some(ScalarValue::Utf8View(Some(value.to_owned())));
+        let known = Known { least: text("b"), most: text("d"), nulls: Some(0), rows: 5 };
+        assert!(!may_hold(&col("v").eq(lit("a")), &mut |_| Some(known.clone())));
+        assert!(may_hold(&col("v").eq(lit("c")), &mut |_| Some(known.clone())));
     }
 }

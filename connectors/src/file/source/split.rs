@@ -11,11 +11,12 @@ use ::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use std::collections::VecDeque;
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::sync::Arc;
-use waterclock_core::Result;
 use waterclock_core::id::PartitionId;
 use waterclock_core::source::{Morsel, Morsels, Split};
+use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// A part of a file, with what is known of its inside.
 #[derive(Clone)]
@@ -170,15 +171,25 @@ const LINE_READ: u64 = 64 << 10;
 struct FileMorsels {
     shared: Arc<Shared>,
     parts: VecDeque<(Part, Fetched)>,
-    current: Option<Box<dyn Morsels>>,
+    current: Option<Current>,
+}
+
+/// A part that is being read.
+struct Current {
+    morsels: Box<dyn Morsels>,
+    /// The file, if it is a local one: it could be written to while it is read.
+    local: Option<(File, FileVersion)>,
 }
 
 impl Morsels for FileMorsels {
     fn next(&mut self) -> Result<Option<Morsel>> {
         loop {
             if let Some(current) = &mut self.current {
-                if let Some(morsel) = current.next()? {
+                if let Some(morsel) = current.morsels.next()? {
                     return Ok(Some(morsel));
+                }
+                if let Some((file, version)) = &current.local {
+                    self.shared.directory()?.check_local(file, version)?;
                 }
                 self.current = None;
             }
@@ -188,40 +199,50 @@ impl Morsels for FileMorsels {
     }
 }
 
-fn open(shared: &Arc<Shared>, part: Part, fetched: Fetched) -> Result<Box<dyn Morsels>> {
+fn open(shared: &Arc<Shared>, part: Part, fetched: Fetched) -> Result<Current> {
     let name = shared.display(&part.file.path);
-    match shared.settings.format {
+    let Fetched::Local = fetched else { return Ok(Current { morsels: open_fetched(shared, part, fetched, name)?, local: None }) };
+    let file = shared.directory()?.open_local(&part.file)?;
+    let kept = file.try_clone().or_error(ErrorKind::Unavailable, || format!("can't read {name}"))?;
+    let local = Some((kept, part.file.clone()));
+    let morsels = match shared.settings.format {
         Format::Json | Format::Csv => {
-            let input = text_input(shared, &part, fetched, &name)?;
-            text::open(shared, name, part.range, input)
+            let position = text::first_byte(shared, part.range);
+            let reader = text::local_reader(file, position, part.file.size, &name)?;
+            open_text(shared, part, reader, position, name)?
         }
-        Format::Parquet => {
-            let input = match fetched {
-                Fetched::Local => parquet::Input::File(shared.directory()?.open_local(&part.file)?),
-                Fetched::Bytes(start, bytes) => parquet::Input::Pieces(vec![(start, bytes)], part.file.size),
-                Fetched::Chunks(input) => input,
-            };
-            let metadata = if let Inside::Parquet(metadata) = part.inside { Some(metadata) } else { None };
-            parquet::open(shared, name, part.range, input, metadata)
+        Format::Parquet => open_parquet(shared, part, parquet::Input::File(file), name)?,
+        Format::Arrow => open_arrow(shared, part, ipc::Input::File(file), name)?,
+    };
+    Ok(Current { morsels, local })
+}
+
+fn open_fetched(shared: &Arc<Shared>, part: Part, fetched: Fetched, name: Arc<str>) -> Result<Box<dyn Morsels>> {
+    match (shared.settings.format, fetched) {
+        (Format::Json | Format::Csv, Fetched::Bytes(position, bytes)) => {
+            open_text(shared, part, Box::new(Cursor::new(bytes)), position, name)
         }
-        Format::Arrow => {
-            let input = match fetched {
-                Fetched::Bytes(_, bytes) => ipc::Input::Memory(bytes),
-                _ => ipc::Input::File(shared.directory()?.open_local(&part.file)?),
-            };
-            let ends = if let Inside::Arrow(ends) = &part.inside { Some(&ends[..]) } else { None };
-            ipc::open(shared, name, part.range, input, ends)
+        (Format::Parquet, Fetched::Bytes(start, bytes)) => {
+            let input = parquet::Input::Pieces(vec![(start, bytes)], part.file.size);
+            open_parquet(shared, part, input, name)
         }
+        (Format::Parquet, Fetched::Chunks(input)) => open_parquet(shared, part, input, name),
+        (Format::Arrow, Fetched::Bytes(_, bytes)) => open_arrow(shared, part, ipc::Input::Memory(bytes), name),
+        _ => Err(Error::internal(format!("{name} was fetched in a form that its format does not read"))),
     }
 }
 
-fn text_input(shared: &Shared, part: &Part, fetched: Fetched, name: &str) -> Result<text::TextInput> {
-    let (reader, position): (Box<dyn std::io::Read + Send>, u64) = match fetched {
-        Fetched::Bytes(start, bytes) => (Box::new(Cursor::new(bytes)), start),
-        _ => {
-            let start = text::first_byte(shared, part.range);
-            (text::local_reader(shared.directory()?.open_local(&part.file)?, start, name)?, start)
-        }
-    };
-    Ok(text::TextInput { reader: Compression::of(&part.file.path).decoder(reader, name)?, position })
+fn open_text(shared: &Arc<Shared>, part: Part, reader: Box<dyn Read + Send>, position: u64, name: Arc<str>) -> Result<Box<dyn Morsels>> {
+    let reader = Compression::of(&part.file.path).decoder(reader, &name)?;
+    text::open(shared, name, part.range, text::TextInput { reader, position })
+}
+
+fn open_parquet(shared: &Arc<Shared>, part: Part, input: parquet::Input, name: Arc<str>) -> Result<Box<dyn Morsels>> {
+    let metadata = if let Inside::Parquet(metadata) = part.inside { Some(metadata) } else { None };
+    parquet::open(shared, name, part.range, input, metadata)
+}
+
+fn open_arrow(shared: &Arc<Shared>, part: Part, input: ipc::Input, name: Arc<str>) -> Result<Box<dyn Morsels>> {
+    let ends = if let Inside::Arrow(ends) = &part.inside { Some(&ends[..]) } else { None };
+    ipc::open(shared, name, part.range, input, ends)
 }

@@ -369,6 +369,52 @@ fn files_that_change_or_vanish_are_errors_that_name_them() {
 }
 
 #[test]
+fn a_file_that_grows_while_it_is_read_is_an_error_and_gives_no_row_more() {
+    let world = World::local();
+    let text = encode(Format::Json, &rows(0..100));
+    world.put("a.json", &text);
+    let mut settings = World::settings(Format::Json, &[]);
+    settings.sizes.chunk = 100;
+    let mut source = world.source_of(Some(schema()), settings).unwrap();
+    let cut = source.cut(&NO_LIMITS).unwrap();
+    let split = source.splits(&cut, &Arc::new(Scan::all(&schema()))).unwrap().remove(0);
+    let mut morsels = world.storage.wait(split.fetch()).unwrap();
+    let mut read = ids(&morsels.next().unwrap().unwrap().rows);
+    std::fs::OpenOptions::new().append(true).open(world.path("a.json")).unwrap().write_all(b"{\"id\":100}\n").unwrap();
+    let error = loop {
+        match morsels.next() {
+            Ok(morsel) => read.extend(ids(&morsel.unwrap().rows)),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(read, (0..100).collect::<Vec<_>>());
+    assert!(error.to_string().contains("a.json has changed"), "{error}");
+}
+
+#[test]
+fn text_of_parquet_comes_in_the_declared_type() {
+    let world = World::local();
+    world.put("a", &encode(Format::Parquet, &rows(0..30)));
+    let field = |name, data_type| Field::new(name, data_type, true);
+    let columns = Arc::new(Schema::new(vec![field("name", DataType::Utf8View), field("id", DataType::Int64)]));
+    let mut source = world.source_of(Some(Arc::clone(&columns)), World::settings(Format::Parquet, &[])).unwrap();
+    let cut = source.cut(&NO_LIMITS).unwrap();
+    let (read, _) = world.read(&source, &cut).unwrap();
+    let expected = arrow::compute::cast(rows(0..30).column(1), &DataType::Utf8View).unwrap();
+    assert_eq!((read.schema(), read.column(0)), (columns, &expected));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_not_utf8_is_an_error_that_says_so() {
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::local();
+    std::fs::write(world.path("").join(std::ffi::OsStr::from_bytes(b"a\xFF.json")), b"{}").unwrap();
+    let error = world.source(Format::Json).cut(&NO_LIMITS).unwrap_err();
+    assert!(error.kind() == ErrorKind::BadData && error.to_string().contains("rename"), "{error}");
+}
+
+#[test]
 fn damaged_files_are_errors_that_name_them() {
     for format in [Format::Parquet, Format::Arrow] {
         for bytes in [&encode(format, &rows(0..50))[..], b"garbage that is no such file at all"] {

@@ -37,10 +37,10 @@ pub(super) struct TextInput {
     pub(super) position: u64,
 }
 
-/// A local file from a position on.
-pub(super) fn local_reader(mut file: File, position: u64, name: &str) -> Result<Box<dyn Read + Send>> {
+/// A local file from a position on, up to the size that it had when it was listed: what is appended later is not of this version.
+pub(super) fn local_reader(mut file: File, position: u64, size: u64, name: &str) -> Result<Box<dyn Read + Send>> {
     file.seek(SeekFrom::Start(position)).or_error(ErrorKind::Unavailable, || format!("can't read {name}"))?;
-    Ok(Box::new(file))
+    Ok(Box::new(file.take(size.saturating_sub(position))))
 }
 
 /// Where a reader of a part of a plain file must begin: lines are looked for from the byte before the part.
