@@ -9,11 +9,14 @@ pub mod job;
 pub mod memory;
 pub mod operator;
 pub mod options;
+pub mod pipeline;
 pub mod plan;
 pub mod sink;
 pub mod source;
+pub mod sql;
 pub mod state;
 pub mod storage;
 pub mod time;
+pub mod transform;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};

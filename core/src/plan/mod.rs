@@ -3,6 +3,10 @@
 //! A plan is plain data behind an `Arc`: which node feeds which. The scheduler cuts it into stages where rows must change
 //! hands (in front of an operator with keys) and runs it; nothing in here runs.
 
+mod explain;
+
+pub use explain::explain;
+
 use crate::id::OperatorId;
 use crate::operator::{OperatorFactory, Port, Transform};
 use crate::sink::SinkSettings;

@@ -1,0 +1,201 @@
+//! Building a job: sources, queries over them, sinks. SQL files and Rust programs both end up here.
+//!
+//! A query is a DataFusion logical plan, whoever made it: the SQL planner, or the methods of a [`Stream`]. Closures are nodes of the same
+//! plan. [`Pipeline::build`] refuses what a stream can't do, lets DataFusion's rules optimize each query, and translates all of them
+//! into one physical [`Plan`](crate::plan::Plan), in which each source is read once.
+
+mod closure;
+mod optimize;
+mod physical;
+mod stream;
+mod supported;
+
+pub use stream::Stream;
+
+use crate::error::{Error, Result};
+use crate::id::{SinkId, SourceId};
+use crate::job::Job;
+use crate::sink::{Sink, SinkMode, SinkSettings};
+use crate::source::{CutLimits, OnBadRow, Source, SourceSettings};
+use crate::sql::language::{Language, StreamTable};
+use crate::storage::Location;
+use arrow::datatypes::SchemaRef;
+use datafusion_common::DataFusionError;
+use datafusion_expr::{LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion_sql::parser::{DFParser, Statement};
+use datafusion_sql::planner::SqlToRel;
+use datafusion_sql::sqlparser::ast;
+use std::sync::Arc;
+
+/// A job in the making. See the [module](self).
+pub struct Pipeline {
+    language: Language,
+    sources: Vec<SourceEntry>,
+    sinks: Vec<SinkEntry>,
+}
+
+struct SourceEntry {
+    settings: SourceSettings,
+    source: Box<dyn Source>,
+    schema: SchemaRef,
+    dead_letter: Option<Arc<dyn Sink>>,
+    description: String,
+}
+
+struct SinkEntry {
+    settings: SinkSettings,
+    sink: Arc<dyn Sink>,
+    query: LogicalPlan,
+}
+
+/// An error of planning.
+pub(crate) fn config_error(cause: DataFusionError) -> Error {
+    Error::config(cause.strip_backtrace())
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pipeline {
+    /// A pipeline without sources and sinks.
+    pub fn new() -> Self {
+        Self { language: Language::new(), sources: Vec::new(), sinks: Vec::new() }
+    }
+
+    /// Adds a source without event time and limits, whose bad rows fail their batch. The name is the table's in SQL.
+    ///
+    /// # Errors
+    /// `Config` if there is a source of that name.
+    pub fn source(&mut self, name: &str, source: Box<dyn Source>) -> Result<Stream> {
+        let settings =
+            SourceSettings { id: SourceId::from(name), event_time: None, limits: CutLimits::default(), on_bad_row: OnBadRow::Fail };
+        self.add_source(settings, source, None, format!("{name} (in process)"))?;
+        self.stream(name)
+    }
+
+    /// Adds a source with all its settings. `dead_letter` is where bad rows go, if the settings say so; `description` is for `explain`.
+    ///
+    /// # Errors
+    /// `Config` if there is a source of that name, or if the settings and `dead_letter` disagree.
+    pub fn add_source(
+        &mut self,
+        settings: SourceSettings,
+        source: Box<dyn Source>,
+        dead_letter: Option<Arc<dyn Sink>>,
+        description: String,
+    ) -> Result<()> {
+        let id = settings.id.clone();
+        if self.sources.iter().any(|entry| entry.settings.id == id) {
+            return Err(Error::config(format!("there are two sources '{id}'")));
+        }
+        if dead_letter.is_some() != matches!(settings.on_bad_row, OnBadRow::DeadLetter(_)) {
+            return Err(Error::config(format!("source '{id}': 'on_bad_row' and the place for bad rows disagree")));
+        }
+        let schema = source.schema();
+        self.language.add_table(id.as_str(), Arc::new(StreamTable { schema: Arc::clone(&schema) }));
+        self.sources.push(SourceEntry { settings, source, schema, dead_letter, description });
+        Ok(())
+    }
+
+    /// The rows of a source.
+    ///
+    /// # Errors
+    /// `Config` if there is no such source.
+    pub fn stream(&self, name: &str) -> Result<Stream> {
+        let entry = self.sources.iter().find(|entry| entry.settings.id.as_str() == name);
+        let entry = entry.ok_or_else(|| Error::config(format!("there is no source '{name}'")))?;
+        let table = Arc::new(StreamTable { schema: Arc::clone(&entry.schema) });
+        LogicalPlanBuilder::scan(name, table, None).and_then(LogicalPlanBuilder::build).map(Stream::of).map_err(config_error)
+    }
+
+    /// The rows of a SELECT over the sources.
+    ///
+    /// # Errors
+    /// `Config` for anything wrong in the text.
+    pub fn sql(&self, select: &str) -> Result<Stream> {
+        let mut statements = DFParser::parse_sql(select).map_err(config_error)?;
+        match (statements.pop_front(), statements.is_empty()) {
+            (Some(Statement::Statement(statement)), true) if matches!(*statement, ast::Statement::Query(_)) => {
+                self.plan_query(*statement).map(Stream::of)
+            }
+            _ => Err(Error::config("this is not one SELECT")),
+        }
+    }
+
+    pub(crate) fn plan_query(&self, query: ast::Statement) -> Result<LogicalPlan> {
+        let planner = SqlToRel::new_with_options(&self.language, Language::parser_options());
+        let plan = planner.sql_statement_to_plan(query).map_err(config_error)?;
+        supported::check(&plan)?;
+        Ok(plan)
+    }
+
+    /// Sends a stream to a sink, row by row as it is.
+    ///
+    /// # Errors
+    /// `Config` if there is a sink of that name, or if the columns can't be written.
+    pub fn sink(&mut self, name: &str, sink: Arc<dyn Sink>, stream: Stream) -> Result<()> {
+        let location = Location::parse(&format!("process://{name}"))?;
+        let settings = SinkSettings { id: SinkId::from(name), mode: SinkMode::Append, location };
+        self.add_sink(settings, sink, stream.into_plan())
+    }
+
+    pub(crate) fn add_sink(&mut self, settings: SinkSettings, sink: Arc<dyn Sink>, query: LogicalPlan) -> Result<()> {
+        if self.sinks.iter().any(|entry| entry.settings.id == settings.id) {
+            return Err(Error::config(format!("there are two sinks '{}'", settings.id)));
+        }
+        supported::check(&query)?;
+        supported::check_columns(&query)?;
+        if !sink.modes().contains(&settings.mode) {
+            return Err(Error::config(format!("the sink can't take the mode '{}'", settings.mode)));
+        }
+        let query = in_mode(query, settings.mode)?;
+        self.sinks.push(SinkEntry { settings, sink, query });
+        Ok(())
+    }
+
+    /// Plans the job.
+    ///
+    /// # Errors
+    /// `Config` if there is no source or no sink, or if a query can't be planned.
+    pub fn build(self) -> Result<Job> {
+        if self.sinks.is_empty() {
+            return Err(Error::config("a job needs a sink: nothing would be computed"));
+        }
+        let mut queries = Vec::new();
+        for entry in &self.sinks {
+            let here = |error: Error| error.within(format!("sink '{}'", entry.settings.id));
+            queries.push((entry.settings.clone(), optimize::optimize(entry.query.clone()).map_err(here)?));
+        }
+        let used = physical::sources_of(queries.iter().map(|(_, query)| query))?;
+        if used.is_empty() {
+            return Err(Error::config("the job reads no UNBOUNDED table: it would have no batch to run"));
+        }
+        let (mut planned, mut sources, mut dead_letters) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in self.sources.into_iter().filter(|entry| used.contains(entry.settings.id.as_str())) {
+            planned.push((entry.settings, entry.schema, entry.description));
+            sources.push(entry.source);
+            dead_letters.push(entry.dead_letter);
+        }
+        let plan = Arc::new(physical::plan(planned, &queries)?);
+        let sinks = self.sinks.into_iter().map(|entry| entry.sink).collect();
+        Ok(Job { plan, sources, sinks, dead_letters })
+    }
+}
+
+/// An append-only stream in the form that a sink of this mode takes.
+fn in_mode(query: LogicalPlan, mode: SinkMode) -> Result<LogicalPlan> {
+    match mode {
+        SinkMode::Append | SinkMode::Update => Ok(query),
+        SinkMode::Complete => Err(Error::config(
+            "the mode 'complete' gives the whole result with every batch, and this query has no end to its result; use the mode 'append'",
+        )),
+        SinkMode::Changelog => {
+            let columns = query.schema().columns().into_iter().map(datafusion_expr::Expr::Column);
+            let change = std::iter::once(lit("+I").alias("_op"));
+            LogicalPlanBuilder::from(query).project(change.chain(columns)).and_then(LogicalPlanBuilder::build).map_err(config_error)
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A plan as text.
+
+use super::{Node, NodeId, NodeKind, Plan, PlannedSource};
+use crate::operator::Port;
+use std::fmt::Write;
+
+/// The logical plan of each sink, then the graph of stages: a stage is what rows pass through without changing hands.
+pub fn explain(plan: &Plan) -> String {
+    let mut text = String::from("Logical plan\n");
+    for line in plan.logical.lines() {
+        line_at(&mut text, 1, line);
+    }
+    text.push_str("\nStages\n");
+    for (number, stage) in stages(plan).into_iter().enumerate() {
+        line_at(&mut text, 1, &format!("stage {number}"));
+        for node in stage {
+            explain_node(&mut text, plan, node);
+        }
+    }
+    text
+}
+
+fn line_at(text: &mut String, depth: usize, line: &str) {
+    // Writing to a string never fails.
+    let _ = writeln!(text, "{:width$}{line}", "", width = depth * 2);
+}
+
+/// A stage begins with a scan or behind an exchange, and holds what is fused with it. A union belongs to each stage that feeds it.
+fn stages(plan: &Plan) -> Vec<Vec<NodeId>> {
+    let consumers = plan.consumers();
+    let begins = |node: &Node| matches!(node.kind, NodeKind::Scan(_) | NodeKind::Operator(_));
+    let mut stages = Vec::new();
+    for index in (0..plan.nodes.len()).filter(|&index| begins(&plan.nodes[index])) {
+        let (mut stage, mut open) = (Vec::new(), vec![NodeId(index)]);
+        while let Some(node) = open.pop() {
+            stage.push(node);
+            let next = (0..plan.nodes[node.0].outputs.len()).flat_map(|port| {
+                let upstream = super::Upstream { node, port: Port(port) };
+                consumers.get(&upstream).into_iter().flatten().map(|(consumer, _)| *consumer)
+            });
+            open.extend(next.filter(|next| !begins(&plan.nodes[next.0])));
+        }
+        stage.sort_unstable();
+        stage.dedup();
+        stages.push(stage);
+    }
+    stages
+}
+
+fn explain_node(text: &mut String, plan: &Plan, id: NodeId) {
+    let node = &plan.nodes[id.0];
+    let inputs: Vec<&str> = node.inputs.iter().map(|input| plan.nodes[input.node.0].id.as_str()).collect();
+    let from = if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(", ")) };
+    let what = match &node.kind {
+        NodeKind::Scan(source) => describe_source(&plan.sources[*source]),
+        NodeKind::Transform(transform) => transform.describe(),
+        NodeKind::Union => "union".to_owned(),
+        NodeKind::Operator(operator) => format!("behind an exchange by key: {}", operator.describe()),
+    };
+    line_at(text, 2, &format!("{}{from}: {what}", node.id));
+    for sink in plan.sinks.iter().filter(|sink| sink.input.node == id) {
+        line_at(text, 2, &format!("sink {} <- {}: {} at {}", sink.settings.id, node.id, sink.settings.mode, sink.settings.location));
+    }
+}
+
+fn describe_source(source: &PlannedSource) -> String {
+    let columns: Vec<&str> = source.scan.projection.iter().map(|&column| source.schema.field(column).name().as_str()).collect();
+    let mut text = format!("read {} columns [{}]", source.description, columns.join(", "));
+    if !source.scan.filters.is_empty() {
+        let filters: Vec<String> = source.scan.filters.iter().map(|filter| filter.to_string()).collect();
+        let _ = write!(text, ", skipping what can't pass [{}]", filters.join(", "));
+    }
+    if let Some(event_time) = &source.settings.event_time {
+        let _ = write!(text, ", event time {} delayed by {:?}", event_time.column, event_time.delay);
+    }
+    text
+}

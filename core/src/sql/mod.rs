@@ -1,0 +1,49 @@
+//! SQL: a file of CREATE EXTERNAL TABLE and INSERT INTO ... SELECT, into a job.
+//!
+//! What flows in: text, and the connectors that the locations may name. What flows out: a [`Job`]. Parsing, name resolution, type coercion
+//! and optimization are DataFusion's; [`language`] tells it what there is, [`tables`] turns definitions into sources and sinks, and the
+//! [pipeline](crate::pipeline) plans the rest, as it does for programs in Rust. Everything wrong is a `Config` error that names the
+//! statement, and nothing has been read or written when it is reported, except files from which undeclared columns are inferred.
+
+pub(crate) mod functions;
+mod insert;
+pub(crate) mod language;
+mod statements;
+mod tables;
+
+use crate::connector::{ConnectorContext, Connectors};
+use crate::error::{Error, Result};
+use crate::id::SourceId;
+use crate::job::Job;
+use crate::pipeline::Pipeline;
+use arrow::datatypes::SchemaRef;
+use std::collections::BTreeMap;
+
+/// What SQL is planned against.
+#[derive(Debug, Clone)]
+pub struct SqlContext {
+    /// The connectors that locations may name.
+    pub connectors: Connectors,
+    /// What connectors need.
+    pub connector_context: ConnectorContext,
+    /// Columns that an earlier run of the job inferred: they stay as they are.
+    pub known_schemas: BTreeMap<SourceId, SchemaRef>,
+}
+
+/// Plans a file of SQL.
+///
+/// # Errors
+/// `Config` for anything wrong in the text; `Unavailable` if columns can't be inferred.
+pub fn plan_sql(text: &str, context: &SqlContext) -> Result<Job> {
+    let script = statements::parse(text)?;
+    if script.inserts.is_empty() {
+        return Err(Error::config("the file has no INSERT INTO ... SELECT: nothing would be computed"));
+    }
+    let mut pipeline = Pipeline::new();
+    tables::add_sources(&script, context, &mut pipeline)?;
+    for insert in &script.inserts {
+        insert::add_sink(insert, &script, context, &mut pipeline)?;
+    }
+    tables::check_places(&script)?;
+    pipeline.build()
+}
