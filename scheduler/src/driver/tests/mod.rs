@@ -1,0 +1,8 @@
+//! The driver against small sources and sinks, on stores that fail.
+
+mod damage;
+mod ends;
+mod fencing;
+mod spooled;
+mod support;
+mod sweep;

@@ -1,0 +1,86 @@
+//! Every storage operation of a run fails once before and once after its effect, and the process goes on or dies there. After a restart,
+//! at another number of threads, the output is that of a run which nothing disturbed.
+
+use super::support::World;
+use crate::log::read_log;
+use crate::protocol::paths;
+use crate::testing::{Effect, Fault};
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+fn subset(visible: &BTreeMap<String, String>, truth: &BTreeMap<String, String>) -> bool {
+    visible.iter().all(|(name, content)| truth.get(name) == Some(content))
+}
+
+/// A run with a fault: a first one, or one that goes on behind some batches, so that opening has a log, state and sinks to take up.
+fn disturbed(world: &World, before: u64, fault: Option<Fault>) {
+    world.faults.arm(None);
+    if before > 0 {
+        world.run_batches(before).unwrap();
+    }
+    world.faults.arm(fault);
+    // Whether it fails depends on what was hit: a commit whose answer was lost succeeds.
+    let _ = world.run(2);
+}
+
+fn sweep(before: u64, make: impl Fn(&str) -> World) {
+    let calm = make("calm");
+    let truth = calm.truth();
+    assert_eq!(truth.len(), 5);
+    disturbed(&calm, before, None);
+    let operations = calm.faults.operations();
+    assert!(operations.len() > 20, "{operations:?}");
+    let mut hits = 0;
+    for at in 0..operations.len() as u64 {
+        for (effect, dead) in [(Effect::Before, false), (Effect::After, false), (Effect::Before, true), (Effect::After, true)] {
+            let world = make(&format!("{at}-{effect:?}-{dead}"));
+            disturbed(&world, before, Some(Fault { at, effect, dead }));
+            hits += u64::from(world.faults.hit());
+            world.faults.arm(None);
+            assert!(subset(&world.published("out"), &truth), "operation {at} ({}), {effect:?}, dead: {dead}", operations[at as usize]);
+            world.run(3).unwrap_or_else(|error| panic!("operation {at} ({}), {effect:?}, dead: {dead}: {error}", operations[at as usize]));
+            assert_eq!(world.published("out"), truth, "operation {at} ({}), {effect:?}, dead: {dead}", operations[at as usize]);
+            no_leftovers(&world);
+        }
+    }
+    assert_eq!(hits, 4 * operations.len() as u64, "every operation was hit");
+}
+
+/// Every object of state is one that a record names.
+fn no_leftovers(world: &World) {
+    let checkpoint = world.checkpoint();
+    let named: BTreeSet<String> = read_log(&checkpoint)
+        .unwrap()
+        .iter()
+        .filter_map(|record| {
+            record.batch().map(|_| paths::state(&paths::Writer { seq: record.seq, epoch: record.epoch, nonce: record.nonce.clone() }))
+        })
+        .map(|path| path.to_string())
+        .collect();
+    for object in checkpoint.list(Some(&paths::states())).unwrap() {
+        assert!(named.contains(object.location.as_ref()), "{} is left over", object.location);
+    }
+}
+
+#[test]
+fn in_memory_with_small_state() {
+    for before in [0, 2] {
+        sweep(before, |_| World { rows_per_batch: 10, ..World::new(50) });
+    }
+}
+
+#[test]
+fn in_memory_with_state_objects() {
+    for before in [0, 2] {
+        sweep(before, |_| World { rows_per_batch: 400, modulo: 0, ..World::new(2_000) });
+    }
+}
+
+#[test]
+fn on_local_files() {
+    for before in [0, 2] {
+        let directory = tempfile::tempdir().unwrap();
+        let root = |name: &str| format!("{}/{name}", directory.path().display());
+        sweep(before, |name| World { rows_per_batch: 300, modulo: 0, ..World::at(&root(name), 1_500) });
+    }
+}
