@@ -250,3 +250,19 @@ impl fmt::Debug for Store {
         write!(f, "Store({})", self.location)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_below_another_sees_its_own_part() {
+        let storage = Storage::builder().start().unwrap();
+        let store = storage.open(&Location::parse("memory://m/root").unwrap(), &StoreOptions::default(), Access::Write).unwrap();
+        let below = store.below(&Path::from("a/b")).unwrap();
+        below.put(&Path::from("x"), Bytes::from_static(b"1")).unwrap();
+        assert_eq!(store.get(&Path::from("a/b/x")).unwrap().unwrap().as_ref(), b"1");
+        assert_eq!(below.display(&Path::from("x")), "memory://m/root/a/b/x");
+        assert_eq!(below.list(None).unwrap()[0].location, Path::from("x"));
+    }
+}

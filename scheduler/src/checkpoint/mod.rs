@@ -8,6 +8,8 @@
 //! no object of state. Merging is planned by [`crate::protocol::compaction`].
 
 mod load;
+#[cfg(test)]
+mod tests;
 
 use crate::protocol::compaction;
 use crate::protocol::paths::{self, Writer};
@@ -20,7 +22,7 @@ use object_store::path::Path;
 use std::collections::BTreeMap;
 use waterclock_core::Result;
 use waterclock_core::id::{Checksum, OperatorId, Seq, SourceId};
-use waterclock_core::state::{StateChange, StateLayer, StateTable, decode_layer, encode_layer, merge};
+use waterclock_core::state::{StateChange, StateLayer, StateTable, encode_layer, merge};
 
 /// Changes that are together smaller than this, in bytes, stand in the record.
 const INLINE_BYTES: usize = 4 << 10;
@@ -107,29 +109,31 @@ impl Tables {
 
     /// Puts a batch's changes on top, merging where chains grow too long. `writer` is who is about to commit.
     pub fn stage(&self, changes: Vec<(Owner, StateChange)>, writer: &Writer, loader: &Loader) -> Result<StagedState> {
-        let mut fresh: BTreeMap<(Owner, StateTable), NewLayer> = BTreeMap::new();
+        let mut by_table: BTreeMap<(Owner, StateTable), Vec<StateChange>> = BTreeMap::new();
         for (owner, change) in changes.into_iter().filter(|(_, change)| change.rows.num_rows() > 0) {
-            let key = (owner, change.table.clone());
-            let change = match fresh.remove(&key) {
-                Some(earlier) => merge(&[decode_layer(earlier.bytes)?, change], false)?,
-                None => change,
-            };
-            let layer = self.put_on_top(key.clone(), &change, loader)?;
-            fresh.insert(key, layer);
+            by_table.entry((owner, change.table.clone())).or_default().push(change);
         }
-        self.place(fresh.into_values().collect(), writer)
+        let mut fresh = Vec::with_capacity(by_table.len());
+        for (key, changes) in by_table {
+            fresh.push(self.put_on_top(key, changes, loader)?);
+        }
+        self.place(fresh, writer)
     }
 
-    fn put_on_top(&self, key: (Owner, StateTable), change: &StateChange, loader: &Loader) -> Result<NewLayer> {
+    fn put_on_top(&self, key: (Owner, StateTable), changes: Vec<StateChange>, loader: &Loader) -> Result<NewLayer> {
         let chain = self.chains.get(&key).map_or(&[][..], Vec::as_slice);
-        let bytes = encode_layer(change)?;
+        let change = match changes.as_slice() {
+            [change] => change.clone(),
+            several => merge(several, false)?,
+        };
+        let bytes = encode_layer(&change)?;
         let sizes: Vec<u64> = chain.iter().map(|layer| layer.reference.bytes).chain([bytes.len() as u64]).collect();
         let merged = compaction::plan(&sizes);
         if merged.len() < 2 {
             return Ok(NewLayer { key, above: chain.len(), rows: change.rows.num_rows() as u64, bytes });
         }
         let below = chain[merged.start..].iter().map(|layer| layer.load(&key.0, loader));
-        let layers: Vec<StateLayer> = below.chain([Ok(change.clone())]).collect::<Result<_>>()?;
+        let layers: Vec<StateLayer> = below.chain([Ok(change)]).collect::<Result<_>>()?;
         let layer = merge(&layers, merged.start == 0)?;
         Ok(NewLayer { key, above: merged.start, rows: layer.rows.num_rows() as u64, bytes: encode_layer(&layer)? })
     }

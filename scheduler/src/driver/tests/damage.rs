@@ -52,7 +52,8 @@ fn state_that_is_damaged_cut_off_or_missing_is_named() {
         world.run(1).unwrap();
         world.checkpoint().list(Some(&paths::states())).unwrap().pop().unwrap().location
     };
-    let damages: [fn(Vec<u8>) -> Option<Vec<u8>>; 3] = [flipped, |bytes| Some(bytes[..bytes.len() / 2].to_vec()), |_| None];
+    type Damage = fn(Vec<u8>) -> Option<Vec<u8>>;
+    let damages: [Damage; 3] = [flipped, |bytes| Some(bytes[..bytes.len() / 2].to_vec()), |_| None];
     for damage in damages {
         let world = world();
         let path = newest(&world);
