@@ -1,0 +1,13 @@
+//! What a program with a job of its own usually needs.
+
+pub use crate::command::{JobContext, main_with};
+pub use arrow;
+pub use arrow::array::RecordBatch;
+pub use datafusion_expr::{Expr, ExprFunctionExt, cast, col, lit, when};
+pub use waterclock_connectors::blackhole::Blackhole;
+pub use waterclock_connectors::for_each_batch::ForEachBatch;
+pub use waterclock_connectors::memory::MemorySink;
+pub use waterclock_core::id::BatchId;
+pub use waterclock_core::job::Job;
+pub use waterclock_core::pipeline::{Pipeline, Stream};
+pub use waterclock_core::{Error, ErrorKind, Result};
