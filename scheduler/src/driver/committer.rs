@@ -14,7 +14,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
-use waterclock_core::id::{BatchId, SinkId};
+use waterclock_core::id::{BatchId, Epoch, SinkId};
 use waterclock_core::sink::{LaneOutput, Manifest, Sink, Staging};
 use waterclock_core::source::Cut;
 use waterclock_core::state::StateChange;
@@ -136,7 +136,7 @@ impl Committing {
         // IMPORTANT: this is the atomic step. Before it, everything the record names is durable; after it, nothing is taken back.
         let stored = match self.log.append(&record)? {
             Appended::Mine(stored) => stored,
-            Appended::Theirs(theirs) => return Err(fenced(&record, &theirs.record)),
+            Appended::Theirs(theirs) => return Err(fenced(record.epoch, &theirs.record)),
         };
         self.ledger.advance(stored, state.tables);
         let committed = self.clock.elapsed();
@@ -181,10 +181,10 @@ fn guarded<T>(id: &SinkId, batch: BatchId, act: impl FnOnce() -> Result<T>) -> R
 }
 
 /// Another driver's record stands where this one's should.
-pub(super) fn fenced(mine: &Record, theirs: &Record) -> Error {
+pub(super) fn fenced(mine: Epoch, theirs: &Record) -> Error {
     Error::fenced(format!(
         "another driver has taken over the job: record {} is of epoch {}, and this driver's epoch is {}; nothing was lost",
-        theirs.seq, theirs.epoch, mine.epoch
+        theirs.seq, theirs.epoch, mine
     ))
 }
 

@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use waterclock_core::batch::BatchContext;
-use waterclock_core::id::{BatchId, SinkId};
+use waterclock_core::id::{BatchId, Seq, SinkId};
 use waterclock_core::sink::{Attempt, Sink, Staging};
 use waterclock_core::time::Timestamp;
 use waterclock_core::{Error, Result};
@@ -130,8 +130,8 @@ impl Driver {
         let mut committer = Committer::start(self.log.clone(), ledger, Arc::clone(&self.seams.clock))?;
         let run = self.run_batches(stop, &mut committer);
         // The batch that is being committed comes before the one that failed, so its failure goes first too.
-        self.settle(&mut committer)?;
-        run?;
+        let settled = self.settle(&mut committer);
+        settled.and(run).map_err(|error| self.overtaken().unwrap_or(error))?;
         if !matches!(self.settings.trigger(), Trigger::Interval(_)) {
             self.verify_head()?;
         }
@@ -155,12 +155,22 @@ impl Driver {
     /// Whoever says that a job is caught up must still own it.
     fn verify_head(&self) -> Result<()> {
         match self.log.read(self.writer.seq)? {
-            Some(theirs) => Err(Error::fenced(format!(
-                "another driver has taken over the job: record {} is of epoch {}, and this driver's epoch is {}; nothing was lost",
-                theirs.record.seq, theirs.record.epoch, self.writer.epoch
-            ))),
+            Some(theirs) => Err(self.fenced(&theirs.record)),
             None => Ok(()),
         }
+    }
+
+    /// Whether a failure is only the wake of another driver, which collects what this one staged. The batch that failed is the next one,
+    /// or the one before if that was being committed.
+    fn overtaken(&self) -> Option<Error> {
+        let seqs = [Seq(self.writer.seq.0.saturating_sub(1)), self.writer.seq];
+        let read = |seq: Seq| self.log.read(seq).ok().flatten().map(|stored| stored.record);
+        let theirs = seqs.into_iter().filter_map(read).find(|record| record.epoch > self.writer.epoch)?;
+        Some(self.fenced(&theirs))
+    }
+
+    fn fenced(&self, theirs: &Record) -> Error {
+        committer::fenced(self.writer.epoch, theirs)
     }
 
     fn run_batches(&mut self, stop: &Stop, committer: &mut Committer) -> Result<()> {

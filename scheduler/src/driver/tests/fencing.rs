@@ -1,9 +1,11 @@
 //! Two drivers on one checkpoint.
 
-use super::support::World;
+use super::support::{Numbers, World};
 use crate::driver::{DriverSettings, Trigger};
 use crate::log::read_log;
 use crate::seams::Stop;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use waterclock_core::ErrorKind;
 use waterclock_core::id::Epoch;
@@ -41,8 +43,8 @@ fn a_driver_that_was_overtaken_in_the_middle_does_no_harm() {
         }
         // New input makes an idle driver of the older epoch notice.
         match &world.numbers {
-            super::support::Numbers::Below(end) => *end.lock().unwrap() = 70,
-            super::support::Numbers::Pipe(_) => unreachable!("the world has numbers that can be read again"),
+            Numbers::Below(end) => *end.lock().unwrap() = 70,
+            Numbers::Pipe(_) => unreachable!("the world has numbers that can be read again"),
         }
         assert_eq!(older.join().unwrap().unwrap_err().kind(), ErrorKind::Fenced);
     });
@@ -50,4 +52,14 @@ fn a_driver_that_was_overtaken_in_the_middle_does_no_harm() {
     assert_eq!(world.published("out"), world.truth());
     let epochs: Vec<Epoch> = read_log(&world.checkpoint()).unwrap().iter().map(|record| record.epoch).collect();
     assert!(epochs.is_sorted());
+}
+
+#[test]
+fn whatever_fails_in_a_driver_that_was_overtaken_is_fencing() {
+    let numbers = Numbers::Pipe(Arc::new(Mutex::new(VecDeque::from([-1]))));
+    let world = World { numbers, ..World::new(0) };
+    let older = world.open(world.settings(1)).unwrap();
+    let newer = world.open(world.settings(1)).unwrap();
+    assert_eq!(older.run(&Stop::new()).unwrap_err().kind(), ErrorKind::Fenced);
+    drop(newer);
 }
