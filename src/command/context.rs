@@ -37,7 +37,7 @@ pub struct Table<'a> {
     /// Limits of a batch.
     pub limits: CutLimits,
     /// Options of the connector, as in OPTIONS.
-    pub options: &'a [(&'a str, &'a str)],
+    pub options: Vec<(&'a str, &'a str)>,
 }
 
 /// A table to write.
@@ -50,7 +50,49 @@ pub struct OutputTable<'a> {
     /// A format, as behind STORED AS.
     pub format: &'a str,
     /// Options of the connector, as in OPTIONS.
-    pub options: &'a [(&'a str, &'a str)],
+    pub options: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Table<'a> {
+    /// A table without declared columns, limits and options.
+    pub fn new(name: &'a str, location: &'a str, format: &'a str) -> Self {
+        Self { name, location, format, columns: None, limits: CutLimits::default(), options: Vec::new() }
+    }
+
+    /// Declares the columns.
+    #[must_use]
+    pub fn columns(mut self, columns: SchemaRef) -> Self {
+        self.columns = Some(columns);
+        self
+    }
+
+    /// Limits a batch.
+    #[must_use]
+    pub fn limits(mut self, limits: CutLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Adds an option of the connector.
+    #[must_use]
+    pub fn option(mut self, key: &'a str, value: &'a str) -> Self {
+        self.options.push((key, value));
+        self
+    }
+}
+
+impl<'a> OutputTable<'a> {
+    /// A table without options.
+    pub fn new(name: &'a str, location: &'a str, format: &'a str) -> Self {
+        Self { name, location, format, options: Vec::new() }
+    }
+
+    /// Adds an option of the connector.
+    #[must_use]
+    pub fn option(mut self, key: &'a str, value: &'a str) -> Self {
+        self.options.push((key, value));
+        self
+    }
 }
 
 impl JobContext {
@@ -95,7 +137,7 @@ impl JobContext {
             unbounded: true,
         };
         let settings = SourceSettings { id, event_time: None, limits: table.limits, on_bad_row: OnBadRow::Fail };
-        let mut options = options(table.name, table.options);
+        let mut options = options(table.name, &table.options);
         let connector = self.connectors.of(&definition.location)?;
         let source = connector.source(&definition, &settings, &mut options, &self.connector_context())?;
         options.finish()?;
@@ -115,7 +157,7 @@ impl JobContext {
             location: Location::parse(table.location)?,
             unbounded: false,
         };
-        let mut options = options(table.name, table.options);
+        let mut options = options(table.name, &table.options);
         let sink = self.connectors.of(&definition.location)?.sink(&definition, &mut options, &self.connector_context())?;
         options.finish()?;
         Ok(sink)
