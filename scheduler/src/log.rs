@@ -87,6 +87,7 @@ impl Log {
         if let Some(job) = self.job()? {
             return Ok(job);
         }
+        self.verify_new()?;
         self.try_out(nonce)?;
         let bytes = serde_json::to_vec_pretty(&JobFile { format: FORMAT, job: candidate });
         let bytes = Bytes::from(bytes.or_error(ErrorKind::Internal, || "encoding a job's identity".into())?);
@@ -103,6 +104,16 @@ impl Log {
         }
         let cause = failure.unwrap_or(StoreError::NotImplemented { operation: "put".into(), implementer: "the store".into() });
         Err(self.store.error("write", &paths::job(), cause))
+    }
+
+    /// A log without an identity is damaged: with another identity, its sinks would be another job's.
+    fn verify_new(&self) -> Result<()> {
+        // Between the first look and this one another driver may have begun the job, identity first.
+        if self.read(Seq::FIRST)?.is_some() && self.job()?.is_none() {
+            let path = self.store.display(&paths::job());
+            return Err(Error::corrupt(format!("{path} is missing, and there are records; put it back")));
+        }
+        Ok(())
     }
 
     /// A store that does not keep to its conditional put would let two drivers commit.
