@@ -1,7 +1,30 @@
-//! The command as users have it, with hooks by which a test makes it fail at a chosen step.
+//! The command as users have it, with a hook by which a test makes the process die at a chosen storage operation: `WATERCLOCK_TEST_ABORT`,
+//! as `before:17` or `after:17`. And a second command, behind the word `counter`: a program with a job of its own, with state and timers.
 
+mod abort;
+mod counter;
+mod counter_job;
+
+use abort::{Abort, AbortingStore};
 use std::process::ExitCode;
+use std::sync::Arc;
+use waterclock::command::Program;
+use waterclock_core::storage::{Storage, StorageBuilder};
 
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let program = Program::new().with_storage(storage());
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|word| word == "counter") {
+        arguments.remove(1);
+        return program.run(arguments, counter_job::counter_job);
+    }
+    program.run_sql(arguments)
+}
+
+fn storage() -> StorageBuilder {
+    let chosen = std::env::var("WATERCLOCK_TEST_ABORT").ok().and_then(|text| Abort::parse(&text));
+    match chosen {
+        Some(abort) => Storage::builder().wrap(move |_, store| Arc::new(AbortingStore::new(store, Arc::clone(&abort)))),
+        None => Storage::builder(),
+    }
 }

@@ -1,7 +1,7 @@
 //! Two processes on one checkpoint: the older one ends with exit code 5, and the output is right.
 
 use crate::jobs::TwoByTwo;
-use crate::kill::assert_same;
+use crate::kill::assert_all_same;
 use crate::support::input::{Format, lay_down};
 use crate::support::place::Place;
 use crate::support::process::{Invocation, Running};
@@ -33,7 +33,7 @@ fn the_older_of_two_drivers_ends_with_5() {
     });
     // New input makes the older one try to commit, and find out.
     lay_down(&place, "in/web", Format::Json, FILES / 2..FILES, ROWS);
-    older.finish().expect(5).says(&["newer", "epoch"]);
+    older.finish().expect(5).says(&["another driver has taken over the job"]);
     newer.signal(Signal::TERM);
     newer.finish().expect(0);
     Invocation::catch_up(&place).finish().expect(0);
@@ -72,7 +72,7 @@ fn a_paused_driver_that_wakes_does_no_harm() {
         paused.signal(Signal::STOP);
         Invocation::catch_up(&place).finish().expect(0);
         let shown = TwoByTwo::shown(&place);
-        assert_same(&shown, &truth);
+        assert_all_same(&shown, &truth);
         paused.signal(Signal::CONT);
         paused.finish().expect(5);
         assert_eq!(TwoByTwo::shown(&place), shown, "the driver that woke up changed the output");

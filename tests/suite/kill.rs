@@ -5,7 +5,7 @@
 
 use crate::jobs::{Shown, TwoByTwo};
 use crate::log::{Moment, moments};
-use crate::support::output::{assert_part_of, by_batch};
+use crate::support::output::{assert_part_of, assert_same};
 use crate::support::place::Place;
 use crate::support::process::{Invocation, Running};
 use crate::support::{random, repetitions};
@@ -38,7 +38,7 @@ fn killed_at_any_moment_it_shows_what_the_undisturbed_run_shows() {
             }
         }
         Invocation::catch_up(&place).finish().expect(0);
-        assert_same(&TwoByTwo::shown(&place), &truth);
+        assert_all_same(&TwoByTwo::shown(&place), &truth);
         caught_up += 1;
     }
     eprintln!("{kills} kills over {caught_up} jobs; what they met: {hit:?}");
@@ -77,12 +77,8 @@ pub fn assert_all_part_of(shown: &Shown, truth: &Shown) {
 }
 
 /// The same rows in the same batches.
-pub fn assert_same(shown: &Shown, truth: &Shown) {
+pub fn assert_all_same(shown: &Shown, truth: &Shown) {
     for (sink, files) in truth {
-        let (found, expected) = (by_batch(&shown[sink]), by_batch(files));
-        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "the batches of {sink}");
-        for (batch, rows) in expected {
-            assert!(found[&batch] == rows, "batch {batch} of {sink} has other rows");
-        }
+        assert_same(&shown[sink], files);
     }
 }

@@ -3,6 +3,7 @@
 // A panic here is a failure with a place.
 #![allow(clippy::unwrap_used)]
 
+mod abort;
 mod bad_input;
 mod fencing;
 mod jobs;
@@ -10,5 +11,6 @@ mod kill;
 mod log;
 mod memory;
 mod s3;
+mod stateful;
 mod support;
 mod threads;

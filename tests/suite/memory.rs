@@ -1,6 +1,6 @@
 //! A batch twenty times as large as the memory budget runs within it.
 
-use crate::support::input::{COLUMNS, Format, lay_down};
+use crate::support::input::{COLUMNS, json};
 use crate::support::output::read;
 use crate::support::place::Place;
 use crate::support::process::Invocation;
@@ -13,9 +13,12 @@ const BUDGET: u64 = 16 * MIB;
 /// the encoder's open row group, and what the allocator keeps. A tenth of the input: far from holding the batch.
 const MARGIN: u64 = 48 * MIB;
 
+const FILES: u64 = 42;
+const ROWS: u64 = 80_000;
+
 #[test]
 fn a_batch_of_twenty_budgets_stays_within_the_budget() {
-    let full = job(40, 80_000);
+    let full = job(FILES, ROWS);
     let input = std::fs::read_dir(full.path("in")).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>();
     assert!(input >= 20 * BUDGET, "the input has only {} MiB", input / MIB);
     let empty = peak(&job(1, 0));
@@ -23,14 +26,17 @@ fn a_batch_of_twenty_budgets_stays_within_the_budget() {
     eprintln!("peak {} MiB, {} MiB of it without input; input {} MiB, budget {} MiB", peak / MIB, empty / MIB, input / MIB, BUDGET / MIB);
     assert!(peak < empty + BUDGET + MARGIN, "{} MiB more than without input", (peak - empty) / MIB);
     let rows: usize = read(&full.path("out")).values().map(Vec::len).sum();
-    assert_eq!(rows, 40 * 80_000 / 16);
+    assert_eq!(rows as u64, FILES * ROWS / 16);
     assert!(read(&full.path("out")).keys().all(|name| name.starts_with("00000000000000000000-")), "it was one batch");
 }
 
 /// All files in one batch.
 fn job(files: u64, rows: u64) -> Place {
     let place = Place::new();
-    lay_down(&place, "in", Format::Json, 0..files, rows);
+    let content = json(0..rows);
+    for file in 0..files {
+        place.write(&format!("in/{file}.json"), &content);
+    }
     place.sql(&format!(
         "CREATE UNBOUNDED EXTERNAL TABLE bid ({COLUMNS}) STORED AS JSON LOCATION 'file://{{root}}/in/';
          CREATE EXTERNAL TABLE out STORED AS JSON LOCATION 'file://{{root}}/out/';

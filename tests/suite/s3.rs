@@ -1,7 +1,7 @@
 //! Sources, sinks and checkpoint on a store that speaks S3: the same kills and fences, shorter.
 
 use crate::jobs::{Shown, TwoByTwo};
-use crate::kill::{assert_all_part_of, assert_same};
+use crate::kill::{assert_all_part_of, assert_all_same};
 use crate::support::place::Place;
 use crate::support::process::Invocation;
 use crate::support::s3::{BUCKET, S3Server, SECRET};
@@ -59,7 +59,7 @@ fn a_job_on_s3_shows_what_it_shows_on_local_files() {
     let bench = Bench::prepare();
     let run = bench.catch_up("plain").arg("--log").arg("debug").finish().expect(0);
     assert!(!run.stderr.contains(SECRET) && !run.stdout.contains(SECRET));
-    assert_same(&bench.shown("plain"), &bench.truth);
+    assert_all_same(&bench.shown("plain"), &bench.truth);
     let leftovers: Vec<String> = bench.server.names("plain/out").into_iter().filter(|name| name.contains("_staged")).collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
 }
@@ -73,7 +73,7 @@ fn lost_answers_lose_and_double_nothing() {
         bench.server.lose_answers(one_of);
         bench.catch_up(&prefix).finish().expect(0);
         bench.server.lose_answers(0);
-        assert_same(&bench.shown(&prefix), &bench.truth);
+        assert_all_same(&bench.shown(&prefix), &bench.truth);
     }
 }
 
@@ -95,7 +95,7 @@ fn killed_at_any_moment_on_s3_it_shows_what_the_undisturbed_run_shows() {
             assert_all_part_of(&bench.shown(&prefix), &bench.truth);
         }
         bench.catch_up(&prefix).finish().expect(0);
-        assert_same(&bench.shown(&prefix), &bench.truth);
+        assert_all_same(&bench.shown(&prefix), &bench.truth);
         jobs += 1;
     }
     eprintln!("{kills} kills over {jobs} jobs");
@@ -109,7 +109,7 @@ fn the_older_of_two_drivers_on_s3_ends_with_5() {
     older.signal(Signal::STOP);
     bench.catch_up("two").finish().expect(0);
     let shown = bench.shown("two");
-    assert_same(&shown, &bench.truth);
+    assert_all_same(&shown, &bench.truth);
     older.signal(Signal::CONT);
     older.finish().expect(5);
     assert_eq!(bench.shown("two"), shown, "the driver that woke up changed the output");

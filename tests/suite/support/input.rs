@@ -47,6 +47,11 @@ fn auction(id: u64) -> i64 {
     price(id + 7) % 1_000
 }
 
+/// The auctions of these bids.
+pub fn auctions(ids: std::ops::Range<u64>) -> impl Iterator<Item = i64> {
+    ids.map(auction)
+}
+
 fn channel(id: u64) -> Option<&'static str> {
     CHANNELS.get((price(id + 13) % 5) as usize).copied()
 }

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod input;
+pub mod objects;
 pub mod output;
 pub mod place;
 pub mod process;

@@ -80,3 +80,14 @@ pub fn assert_part_of(visible: &Files, truth: &Files) {
         }
     }
 }
+
+/// Fails unless both show the same rows in the same batches.
+#[track_caller]
+pub fn assert_same(found: &Files, truth: &Files) {
+    let (found, truth) = (by_batch(found), by_batch(truth));
+    assert_eq!(found.keys().collect::<Vec<_>>(), truth.keys().collect::<Vec<_>>(), "the batches");
+    for (batch, rows) in &truth {
+        let difference = rows.iter().zip(&found[batch]).find(|(expected, row)| expected != row);
+        assert!(found[batch] == *rows, "batch {batch}: {} rows, not {}; first difference: {difference:?}", found[batch].len(), rows.len());
+    }
+}

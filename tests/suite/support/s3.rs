@@ -1,9 +1,9 @@
 //! A server that speaks the S3 protocol, in this process, on a port of its own.
 //!
-//! `s3s` speaks the protocol, checks signatures and parses; `s3s-fs` keeps the objects in a directory. Its conditional create looks
-//! first and writes then, so a lock stands before it: writes are one after the other, as a store that offers the condition promises. Its
-//! GET knows no `If-Match`, which is added here.
+//! `s3s` speaks the protocol, checks signatures and parses; `s3s-fs` keeps the objects in a directory. What it lacks is in
+//! [`objects`](super::objects): a lock before the conditional create, which looks first and writes then, ETags in listings, and `If-Match`.
 
+use super::objects::Objects;
 use super::output::{Files, rows};
 use super::place::Place;
 use super::process::Invocation;
@@ -11,7 +11,6 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{ETAG, IF_MATCH};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -23,7 +22,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpListener;
-use tokio::sync::RwLock;
 
 pub const SECRET: &str = "a-secret-that-no-log-may-show";
 const KEY: &str = "AKIATEST";
@@ -40,7 +38,6 @@ pub struct S3Server {
 
 struct Backend {
     service: S3Service,
-    lock: RwLock<()>,
     writes: AtomicU64,
     /// Of so many writes one is done and its answer lost; 0 is none.
     lose: AtomicU64,
@@ -51,9 +48,9 @@ impl S3Server {
     pub fn start() -> Self {
         let objects = tempfile::TempDir::with_prefix("waterclock-s3-").unwrap();
         std::fs::create_dir(objects.path().join(BUCKET)).unwrap();
-        let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(objects.path()).unwrap());
+        let mut service = S3ServiceBuilder::new(Objects::below(objects.path()));
         service.set_auth(s3s::auth::SimpleAuth::from_single(KEY, SECRET));
-        let backend = Backend { service: service.build(), lock: RwLock::new(()), writes: AtomicU64::new(0), lose: AtomicU64::new(0) };
+        let backend = Backend { service: service.build(), writes: AtomicU64::new(0), lose: AtomicU64::new(0) };
         let backend = Arc::new(backend);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -125,21 +122,12 @@ async fn serve(listener: TcpListener, backend: Arc<Backend>) {
 impl Backend {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<s3s::Body>, s3s::HttpError> {
         let (head, body) = request.into_parts();
-        // The whole body first: a client that stops in the middle must not hold the lock.
+        // The whole body first: a client that stops in the middle must not hold up the others.
         let Ok(body) = body.collect().await else { return Ok(failure(StatusCode::BAD_REQUEST)) };
-        let reads = head.method == Method::GET || head.method == Method::HEAD;
-        let condition = head.headers.get(IF_MATCH).filter(|_| reads).cloned();
-        let request = Request::from_parts(head, s3s::Body::from(body.to_bytes()));
-        if reads {
-            let _shared = self.lock.read().await;
-            let response = self.service.call(request).await?;
-            let changed = condition.is_some_and(|expected| response.headers().get(ETAG) != Some(&expected));
-            return Ok(if changed && response.status().is_success() { failure(StatusCode::PRECONDITION_FAILED) } else { response });
-        }
-        let _alone = self.lock.write().await;
-        let response = self.service.call(request).await?;
+        let writes = head.method != Method::GET && head.method != Method::HEAD;
+        let response = self.service.call(Request::from_parts(head, s3s::Body::from(body.to_bytes()))).await?;
         let lose = self.lose.load(Ordering::SeqCst);
-        let lost = lose > 0 && self.writes.fetch_add(1, Ordering::SeqCst) % lose == lose - 1;
+        let lost = writes && lose > 0 && self.writes.fetch_add(1, Ordering::SeqCst) % lose == lose - 1;
         Ok(if lost { failure(StatusCode::INTERNAL_SERVER_ERROR) } else { response })
     }
 }
