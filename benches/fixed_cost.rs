@@ -1,3 +1,63 @@
-//! fixed_cost.
+//! What a batch of one row costs from cut to commit, with fsync and without, beside the cost of an fsync on the same disk. Publication
+//! overlaps with the next batch and is measured apart.
 
-fn main() {}
+use criterion::Criterion;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+use waterclock_benches::stream::{self, Settings};
+use waterclock_core::{ErrorKind, Result, ResultExt};
+use waterclock_scheduler::progress::Durations;
+
+fn main() {
+    let mut criterion = Criterion::default().sample_size(10).configure_from_args();
+    let mut group = criterion.benchmark_group("fixed cost");
+    type Part = fn(&Durations) -> f64;
+    let parts: [(&str, Part); 2] =
+        [("cut to commit", |took| took.cut_ms + took.run_ms + took.stage_ms + took.commit_ms), ("publication", |took| took.publish_ms)];
+    for fsync in [true, false] {
+        let suffix = if fsync { "" } else { ", without fsync" };
+        for (name, part) in parts {
+            group.bench_function(format!("{name}{suffix}"), |bencher| {
+                bencher.iter_custom(|batches| measure(batches, fsync, part).expect("batches of one row run"));
+            });
+        }
+    }
+    group.bench_function("fsync of a small file", |bencher| {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        bencher.iter(|| write_synced(directory.path()).expect("a small file can be written"));
+    });
+    group.finish();
+    criterion.final_summary();
+}
+
+/// The time that so many batches spent in a part of their way.
+fn measure(batches: u64, fsync: bool, part: fn(&Durations) -> f64) -> Result<Duration> {
+    let root = prepare(batches).or_error(ErrorKind::Unavailable, || "can't make the bench's input".into())?;
+    let sql = format!(
+        "CREATE UNBOUNDED EXTERNAL TABLE t (k BIGINT) STORED AS JSON LOCATION '{0}/in/' OPTIONS ('max_files_per_batch' '1');
+         CREATE EXTERNAL TABLE result STORED AS JSON LOCATION '{0}/out/';
+         INSERT INTO result SELECT k FROM t;",
+        root.path().display()
+    );
+    let batches = stream::run(&sql, &root.path().join("checkpoint"), &Settings { fsync, ..Settings::default() })?;
+    Ok(Duration::from_secs_f64(batches.iter().map(|batch| part(&batch.durations)).sum::<f64>() / 1e3))
+}
+
+/// Files of one row.
+fn prepare(files: u64) -> io::Result<TempDir> {
+    let root = tempfile::tempdir()?;
+    fs::create_dir(root.path().join("in"))?;
+    for number in 0..files {
+        fs::write(root.path().join(format!("in/{number:08}.json")), format!("{{\"k\": {number}}}\n"))?;
+    }
+    Ok(root)
+}
+
+fn write_synced(directory: &Path) -> io::Result<()> {
+    let mut file = File::create(directory.join("small"))?;
+    file.write_all(&[0; 1_000])?;
+    file.sync_all()
+}

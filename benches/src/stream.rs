@@ -1,0 +1,103 @@
+//! Waterclock's side: a job in SQL, run in this process until it has caught up.
+
+use crate::bids::Bids;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
+use waterclock_connectors::connectors;
+use waterclock_core::connector::ConnectorContext;
+use waterclock_core::sql::{SqlContext, plan_sql};
+use waterclock_core::storage::{Access, Location, Storage, StoreOptions};
+use waterclock_core::{ErrorKind, Result, ResultExt};
+use waterclock_scheduler::exec::ExecutorSettings;
+use waterclock_scheduler::{BatchProgress, Driver, DriverSettings, Observer, Seams, Stop, Trigger};
+
+/// The codec of Parquet output, the same for Waterclock and DataFusion.
+pub const CODEC: &str = "zstd(3)";
+
+/// How a job is run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Workers.
+    pub threads: NonZeroUsize,
+    /// Whether local files are synced before a write counts as done.
+    pub fsync: bool,
+    /// Memory for data between two steps, in bytes.
+    pub memory_budget_bytes: usize,
+}
+
+impl Default for Settings {
+    /// The command's own defaults.
+    fn default() -> Self {
+        Self { threads: available_parallelism().unwrap_or(NonZeroUsize::MIN), fsync: true, memory_budget_bytes: 512 << 20 }
+    }
+}
+
+/// Where a bench's rows go.
+#[derive(Debug, Clone, Copy)]
+pub enum Sink {
+    /// They are counted.
+    Blackhole,
+    /// Files.
+    Parquet,
+}
+
+impl fmt::Display for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Blackhole => "blackhole",
+            Self::Parquet => "parquet",
+        })
+    }
+}
+
+/// Keeps what every batch said of itself.
+#[derive(Default)]
+struct Keep(Mutex<Vec<BatchProgress>>);
+
+impl Observer for Keep {
+    fn batch(&self, progress: &BatchProgress) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(progress.clone());
+    }
+}
+
+/// Runs a job until it has caught up, and returns what its batches said.
+///
+/// # Errors
+/// Whatever fails.
+pub fn run(sql: &str, checkpoint: &Path, settings: &Settings) -> Result<Vec<BatchProgress>> {
+    let storage = Storage::builder().fsync(settings.fsync).start()?;
+    let connector_context = ConnectorContext { storage: storage.clone() };
+    let job = plan_sql(sql, &SqlContext { connectors: connectors(), connector_context, known_schemas: Default::default() })?;
+    let checkpoint = storage.open(&Location::from_path(checkpoint)?, &StoreOptions::default(), Access::Write)?;
+    let driver_settings = DriverSettings {
+        trigger: Trigger::UntilCaughtUp,
+        drain: false,
+        max_batches: None,
+        executor: ExecutorSettings { threads: settings.threads, memory_budget_bytes: settings.memory_budget_bytes },
+        configuration: serde_json::Value::Null,
+    };
+    let kept = Arc::new(Keep::default());
+    let observer = Arc::clone(&kept);
+    Driver::open(job, driver_settings, checkpoint, Seams::system(), observer)?.run(&Stop::new())?;
+    let mut batches = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(std::mem::take(&mut *batches))
+}
+
+/// Runs a query over the bids into a sink, with a checkpoint of its own.
+///
+/// # Errors
+/// Whatever fails.
+pub fn query(bids: &Bids, query: &str, sink: Sink, settings: &Settings) -> Result<Vec<BatchProgress>> {
+    let scratch = bids.scratch().or_error(ErrorKind::Unavailable, || "can't make a place for the output".into())?;
+    let sink = match sink {
+        Sink::Blackhole => "STORED AS BLACKHOLE LOCATION 'blackhole://'".to_owned(),
+        Sink::Parquet => {
+            format!("STORED AS PARQUET LOCATION '{}/out/' OPTIONS ('compression' '{CODEC}')", scratch.path().display())
+        }
+    };
+    let sql = format!("{} CREATE EXTERNAL TABLE result {sink}; INSERT INTO result {query};", bids.table());
+    run(&sql, &scratch.path().join("checkpoint"), settings)
+}
