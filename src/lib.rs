@@ -8,6 +8,25 @@
 //! [`Job`](core::job::Job) and hand it to [`command::main_with`], and the binary has the command's flags, exit codes, progress and
 //! recovery.
 //!
+//! # A job
+//!
+//! ```no_run
+//! use waterclock::command::{OutputTable, Table};
+//! use waterclock::prelude::*;
+//!
+//! fn build(_: &(), context: &JobContext) -> Result<Job> {
+//!     let mut pipeline = Pipeline::new();
+//!     let bids = context.source(&mut pipeline, &Table::new("bid", "nexmark://bid?events=1000000", "nexmark"))?;
+//!     let high = bids.filter(col("price").gt(lit(1_000_000)))?.with_column("dollars", col("price") / lit(100))?;
+//!     pipeline.sink("high", context.sink(&OutputTable::new("high", "/tmp/high/", "parquet"))?, high)?;
+//!     pipeline.build()
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     main_with(build)
+//! }
+//! ```
+//!
 //! The crates behind it, from the inside out:
 //!
 //! - [`core`]: what a pipeline is and computes. No clock, no driver, no connector.
