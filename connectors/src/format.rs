@@ -10,6 +10,8 @@ pub enum Format {
     Json,
     /// Comma-separated values, by default with a header.
     Csv,
+    /// Lines, each a row with the one column `value`. Only read.
+    Text,
     /// Apache Parquet.
     Parquet,
     /// The Arrow IPC file format.
@@ -18,7 +20,7 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Format; 4] = [Format::Json, Format::Csv, Format::Parquet, Format::Arrow];
+    pub const ALL: [Format; 5] = [Format::Json, Format::Csv, Format::Text, Format::Parquet, Format::Arrow];
 
     /// Reads the word behind STORED AS, in any case.
     ///
@@ -28,9 +30,10 @@ impl Format {
         match word.to_ascii_lowercase().as_str() {
             "json" | "ndjson" | "jsonl" => Ok(Format::Json),
             "csv" => Ok(Format::Csv),
+            "text" | "txt" => Ok(Format::Text),
             "parquet" => Ok(Format::Parquet),
             "arrow" | "ipc" => Ok(Format::Arrow),
-            _ => Err(Error::config(format!("STORED AS '{word}' is not a format of files; there are JSON, CSV, PARQUET and ARROW"))),
+            _ => Err(Error::config(format!("STORED AS '{word}' is not a format of files; there are JSON, CSV, TEXT, PARQUET and ARROW"))),
         }
     }
 
@@ -39,6 +42,7 @@ impl Format {
         match self {
             Format::Json => "json",
             Format::Csv => "csv",
+            Format::Text => "txt",
             Format::Parquet => "parquet",
             Format::Arrow => "arrow",
         }
@@ -46,7 +50,7 @@ impl Format {
 
     /// Whether files of this format are text, which may be compressed as a whole.
     pub fn is_text(self) -> bool {
-        matches!(self, Format::Json | Format::Csv)
+        matches!(self, Format::Json | Format::Csv | Format::Text)
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) trait Encode: Send {
 pub(super) fn encoder(format: Format, schema: &SchemaRef, options: &FileOptions, group_bytes: usize) -> Result<Box<dyn Encode>> {
     Ok(match format {
         Format::Json => Box::new(Json),
+        Format::Text => return Err(Error::internal("lines of text are not written")),
         Format::Csv => Box::new(Csv { header: options.has_header, delimiter: options.delimiter }),
         Format::Parquet => Box::new(Parquet::new(schema, options, group_bytes)?),
         Format::Arrow => Box::new(Ipc::new(schema)?),

@@ -21,7 +21,7 @@ impl FileOptions {
     /// Takes the options of a format.
     ///
     /// # Errors
-    /// `Config` for a value that can't be read.
+    /// `Config` for a value that can't be read, or a format that can't be written.
     pub(super) fn take(format: Format, options: &mut Options) -> Result<Self> {
         let mut taken = Self { has_header: true, delimiter: b',', compression: default_compression()? };
         match format {
@@ -34,6 +34,7 @@ impl FileOptions {
                     taken.compression = compression;
                 }
             }
+            Format::Text => return Err(Error::config("STORED AS TEXT can be read, not written; write JSON, CSV, PARQUET or ARROW")),
             Format::Json | Format::Arrow => {}
         }
         Ok(taken)
@@ -68,4 +69,15 @@ fn compression(text: &str) -> Result<Compression> {
     text.parse().or_error(ErrorKind::Config, || {
         format!("'{text}' is not a compression; there are none, snappy, lz4, zstd, zstd(LEVEL), gzip(LEVEL), brotli(LEVEL)")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_text_are_not_written() {
+        let error = FileOptions::take(Format::Text, &mut Options::new("t", [])).unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("PARQUET"), "{error}");
+    }
 }

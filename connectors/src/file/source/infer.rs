@@ -47,6 +47,7 @@ fn schema_of(directory: &Arc<Directory>, settings: &Settings, file: &FileVersion
     let name = directory.display(&file.path);
     match settings.format {
         Format::Json => text::infer_json(reader(directory, file, &name)?, &name, ROWS),
+        Format::Text => Ok(text::default_columns().as_ref().clone()),
         Format::Csv => text::infer_csv(reader(directory, file, &name)?, &settings.csv, &name, ROWS),
         Format::Parquet => {
             let options = ArrowReaderOptions::new();

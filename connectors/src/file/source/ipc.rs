@@ -107,7 +107,7 @@ pub(super) fn divide(ends: &[u64], file_size: u64, range: Range, size: u64) -> V
 /// The rows of a part of a file. `ends` are those of its record batches, if they are known.
 pub(super) fn open(shared: &Arc<Shared>, name: Arc<str>, range: Range, input: Input, ends: Option<&[u64]>) -> Result<Box<dyn Morsels>> {
     let reader = FileReader::try_new(input.reader(), None).map_err(|error| broken(error, &name))?;
-    let conform = Conform::new(&shared.projected, &reader.schema(), &name)?;
+    let conform = Conform::new(&shared.layout.projected, &reader.schema(), &name)?;
     let needed = conform.needed();
     let mut input = reader;
     let (first, row) = ends.map_or((0, 0), |ends| {
@@ -136,7 +136,7 @@ struct IpcMorsels {
 impl Morsels for IpcMorsels {
     fn next(&mut self) -> Result<Option<Morsel>> {
         let Some(batch) = self.batch()? else { return Ok(None) };
-        let count = batch.num_rows().min(self.shared.settings.sizes.rows);
+        let count = batch.num_rows().min(self.shared.layout.settings.sizes.rows);
         let rows = self.conform.apply(&batch.slice(0, count))?;
         let origin = Origin { input: Arc::clone(&self.name), positions: Positions::Rows(self.row + 1) };
         self.row += count as u64;

@@ -15,9 +15,11 @@ use waterclock_core::Result;
 
 impl Measure for Shared {
     fn part(&self, file: &FileVersion, from: Progress, bytes: Option<u64>, rows: Option<u64>) -> Result<Part> {
-        match self.settings.format {
-            Format::Json | Format::Csv if Compression::of(&file.path) == Compression::None => self.plain_part(file, from, bytes, rows),
-            Format::Json | Format::Csv => self.compressed_part(file, from, rows),
+        match self.layout.settings.format {
+            Format::Json | Format::Csv | Format::Text if Compression::of(&file.path) == Compression::None => {
+                self.plain_part(file, from, bytes, rows)
+            }
+            Format::Json | Format::Csv | Format::Text => self.compressed_part(file, from, rows),
             Format::Parquet => Ok(row_part(file, from, bytes, rows, &parquet::row_group_ends(self, file)?)),
             Format::Arrow => Ok(row_part(file, from, bytes, rows, &ipc::batch_ends(self, file)?)),
         }
@@ -37,11 +39,11 @@ impl Shared {
     fn plain_part(&self, file: &FileVersion, from: Progress, bytes: Option<u64>, rows: Option<u64>) -> Result<Part> {
         let start = if let Progress::Byte(byte) = from { byte } else { 0 };
         let end = bytes.map_or(file.size, |bytes| file.size.min(start.saturating_add(bytes.max(1))));
-        if rows.is_none() && !self.needs_records() {
+        if rows.is_none() && !self.layout.needs_records() {
             return Ok(plain(file, from, start, self.line_end(file, end)?, 0));
         }
-        let most = rows.map_or(u64::MAX, |rows| rows.saturating_add(u64::from(start == 0 && self.has_header())));
-        let mut chunks = Chunks::new(self.reader_now(file, start)?, start, self, self.display(&file.path));
+        let most = rows.map_or(u64::MAX, |rows| rows.saturating_add(u64::from(start == 0 && self.layout.has_header())));
+        let mut chunks = Chunks::new(self.reader_now(file, start)?, start, &self.layout, self.display(&file.path));
         let (mut at, mut count) = (start, 0);
         while at < end && count < most {
             let Some(chunk) = chunks.next()? else { return Ok(plain(file, from, start, file.size, count)) };
@@ -59,7 +61,7 @@ impl Shared {
     /// The end of the line that holds the byte before this one.
     fn line_end(&self, file: &FileVersion, end: u64) -> Result<u64> {
         let before = end.saturating_sub(1);
-        let mut chunks = Chunks::new(self.reader_now(file, before)?, before, self, self.display(&file.path));
+        let mut chunks = Chunks::new(self.reader_now(file, before)?, before, &self.layout, self.display(&file.path));
         chunks.skip_line()?;
         Ok(chunks.position())
     }
@@ -70,9 +72,9 @@ impl Shared {
         let reader = Compression::of(&file.path).decoder(self.reader_now(file, 0)?, &name)?;
         let start = if let Progress::Row(row) = from { row } else { 0 };
         let end = start.saturating_add(rows);
-        let mut chunks = Chunks::new(reader, 0, self, name);
+        let mut chunks = Chunks::new(reader, 0, &self.layout, name);
         let mut count = 0u64;
-        let header = u64::from(self.has_header());
+        let header = u64::from(self.layout.has_header());
         while count < end.saturating_add(header).saturating_add(1) {
             let Some(chunk) = chunks.next()? else {
                 let counted = count.saturating_sub(header).saturating_sub(start);

@@ -1,4 +1,4 @@
-//! Files as a source: newline JSON, CSV, Parquet and Arrow IPC, in any object store.
+//! Files as a source: newline JSON, CSV, lines of text, Parquet and Arrow IPC, in any object store.
 //!
 //! What flows in: a directory, listed at each cut. What flows out: rows, in the order (modification time, path) of their files. A cut
 //! names every file with its version and the part that is read, so it can be read again by another process; reading is conditional
@@ -13,16 +13,19 @@ mod cutting;
 mod directory;
 mod infer;
 mod ipc;
+mod layout;
 mod measure;
 mod parquet;
 mod prune;
 mod seen;
-mod settings;
+pub(crate) mod settings;
 mod split;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
 mod version;
+
+pub(crate) use layout::Layout;
 
 use crate::format::Format;
 use arrow::datatypes::SchemaRef;
@@ -100,12 +103,7 @@ impl LazyDirectory {
 #[derive(Debug)]
 pub(crate) struct Shared {
     place: Arc<LazyDirectory>,
-    settings: Settings,
-    /// All columns.
-    schema: SchemaRef,
-    /// The columns that are read.
-    projected: SchemaRef,
-    scan: Arc<Scan>,
+    layout: Arc<Layout>,
 }
 
 impl Shared {
@@ -116,15 +114,6 @@ impl Shared {
     /// A file's name for messages and origins.
     fn display(&self, path: &str) -> Arc<str> {
         self.directory().map_or_else(|_| path.into(), |directory| directory.display(path))
-    }
-
-    /// Whether the ends of records can't be told from line breaks alone.
-    fn needs_records(&self) -> bool {
-        self.settings.format == Format::Csv && self.settings.csv.newlines_in_values
-    }
-
-    fn has_header(&self) -> bool {
-        self.settings.format == Format::Csv && self.settings.csv.has_header
     }
 }
 
@@ -150,10 +139,10 @@ impl FileSource {
     fn new(place: LazyDirectory, columns: Option<SchemaRef>, settings: Settings) -> Result<Self> {
         let schema = match columns {
             Some(columns) => columns,
+            None if settings.format == Format::Text => text::default_columns(),
             None => infer::infer(place.open()?, &settings)?,
         };
-        let scan = Arc::new(Scan::all(&schema));
-        let shared = Shared { place: Arc::new(place), settings, projected: Arc::clone(&schema), schema, scan };
+        let shared = Shared { place: Arc::new(place), layout: Arc::new(Layout::new(settings, schema)?) };
         Ok(Self {
             shared: Arc::new(shared),
             partition: PartitionId::from("files"),
@@ -174,7 +163,7 @@ impl FileSource {
             }
         }
         let mut unseen = cutting::unseen(listing, &self.seen);
-        let settle_age = self.shared.settings.settle_age;
+        let settle_age = self.shared.layout.settings.settle_age;
         if settle_age > Duration::ZERO {
             let age = i64::try_from(settle_age.as_micros()).unwrap_or(i64::MAX);
             let newest = Timestamp((self.clock)().0.saturating_sub(age));
@@ -194,7 +183,7 @@ impl FileSource {
 
 impl Source for FileSource {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.shared.schema)
+        Arc::clone(&self.shared.layout.schema)
     }
 
     fn capabilities(&self) -> SourceCapabilities {
@@ -241,13 +230,8 @@ impl Source for FileSource {
     }
 
     fn splits(&self, cut: &Cut, scan: &Arc<Scan>) -> Result<Vec<Box<dyn Split>>> {
-        let shared = Arc::new(Shared {
-            place: Arc::clone(&self.shared.place),
-            settings: self.shared.settings.clone(),
-            schema: Arc::clone(&self.shared.schema),
-            projected: scan.projected(&self.shared.schema)?,
-            scan: Arc::clone(scan),
-        });
+        let layout = Arc::new(self.shared.layout.of(scan)?);
+        let shared = Arc::new(Shared { place: Arc::clone(&self.shared.place), layout });
         let mut splits = Vec::new();
         for partition in &cut.partitions {
             let detail: CutDetail = serde_json::from_value(partition.detail.clone())

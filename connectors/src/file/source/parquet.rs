@@ -86,7 +86,7 @@ pub(super) fn metadata_now(shared: &Shared, file: &FileVersion) -> Result<ArrowR
 
 fn load<T: ChunkReader>(shared: &Shared, reader: &T, name: &Arc<str>) -> Result<ArrowReaderMetadata> {
     let metadata = ArrowReaderMetadata::load(reader, ArrowReaderOptions::new()).map_err(|error| broken(error, name))?;
-    Ok(in_declared_text(&shared.schema, &metadata).unwrap_or(metadata))
+    Ok(in_declared_text(&shared.layout.schema, &metadata).unwrap_or(metadata))
 }
 
 /// The same metadata, with columns of text in the declared type of text: the decoder builds that as fast as the one that the file
@@ -180,9 +180,9 @@ struct Run {
 }
 
 fn plan(shared: &Shared, name: &Arc<str>, metadata: &ArrowReaderMetadata, range: Range) -> Result<Reading> {
-    let conform = Conform::new(&shared.projected, metadata.schema(), name)?;
+    let conform = Conform::new(&shared.layout.projected, metadata.schema(), name)?;
     let mask = ProjectionMask::roots(metadata.parquet_schema(), conform.needed());
-    let mut statistics = RowGroups::new(metadata, &shared.schema);
+    let mut statistics = RowGroups::new(metadata, &shared.layout.schema);
     let mut reading = Reading { runs: VecDeque::new(), skipped: Skipped::default(), conform, mask };
     let mut group_start = 0;
     for (group, end) in ends(metadata).into_iter().enumerate() {
@@ -217,11 +217,11 @@ impl Reading {
 /// Whether a row group can be left out, and then its latest event time. With an event time only where that is known to be good in
 /// every row, and all rows of the group are of this batch: the watermark must not depend on what is left out.
 fn skippable(shared: &Shared, statistics: &mut RowGroups<'_>, group: usize, is_whole: bool) -> Option<Option<Timestamp>> {
-    if shared.scan.filters.is_empty() || statistics.may_pass(&shared.scan.filters, group) {
+    if shared.layout.scan.filters.is_empty() || statistics.may_pass(&shared.layout.scan.filters, group) {
         return None;
     }
-    let Some(column) = shared.scan.event_time else { return Some(None) };
-    let known = statistics.known(shared.schema.field(column).name(), group)?;
+    let Some(column) = shared.layout.scan.event_time else { return Some(None) };
+    let known = statistics.known(shared.layout.schema.field(column).name(), group)?;
     let time = |value: Option<ScalarValue>| match value?.cast_to(&DataType::Timestamp(TimeUnit::Microsecond, None)) {
         Ok(ScalarValue::TimestampMicrosecond(Some(time), _)) => Some(Timestamp(time)).filter(|time| time.is_plausible()),
         _ => None,
@@ -301,7 +301,7 @@ impl Morsels for ParquetMorsels {
     fn next(&mut self) -> Result<Option<Morsel>> {
         let skipped = std::mem::take(&mut self.reading.skipped);
         if skipped.rows > 0 {
-            return Ok(Some(self.morsel(RecordBatch::new_empty(Arc::clone(&self.shared.projected)), skipped)));
+            return Ok(Some(self.morsel(RecordBatch::new_empty(Arc::clone(&self.shared.layout.projected)), skipped)));
         }
         loop {
             if let Some(batch) = self.current.as_mut().and_then(Iterator::next) {
@@ -320,7 +320,7 @@ impl ParquetMorsels {
     fn begin(&self, run: Run) -> Result<ParquetRecordBatchReader> {
         let count = |number: u64| usize::try_from(number).or_error(ErrorKind::BadData, || format!("{} has too many rows", self.name));
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(SharedInput(Arc::clone(&self.input)), self.metadata.clone());
-        let builder = builder.with_batch_size(self.shared.settings.sizes.rows).with_projection(self.reading.mask.clone());
+        let builder = builder.with_batch_size(self.shared.layout.settings.sizes.rows).with_projection(self.reading.mask.clone());
         let builder = builder.with_row_groups(run.groups).with_offset(count(run.offset)?).with_limit(count(run.rows)?);
         builder.build().map_err(|error| broken(error, &self.name))
     }

@@ -7,43 +7,43 @@ use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// How files are read. Everything but the sizes comes from STORED AS and OPTIONS.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
-    pub(super) format: Format,
+pub(crate) struct Settings {
+    pub(crate) format: Format,
     /// Files younger than this wait. Default 0.
-    pub(super) settle_age: Duration,
-    pub(super) csv: CsvSettings,
-    pub(super) sizes: Sizes,
+    pub(crate) settle_age: Duration,
+    pub(crate) csv: CsvSettings,
+    pub(crate) sizes: Sizes,
 }
 
 /// How CSV is written.
 #[derive(Debug, Clone)]
-pub(super) struct CsvSettings {
+pub(crate) struct CsvSettings {
     /// Whether the first record names the columns. Default true.
-    pub(super) has_header: bool,
+    pub(crate) has_header: bool,
     /// Default a comma.
-    pub(super) delimiter: u8,
+    pub(crate) delimiter: u8,
     /// Default a double quote.
-    pub(super) quote: u8,
+    pub(crate) quote: u8,
     /// What escapes a quote besides doubling it. Default none.
-    pub(super) escape: Option<u8>,
+    pub(crate) escape: Option<u8>,
     /// A text that means null, besides the empty one. Default none.
-    pub(super) null: Option<regex::Regex>,
+    pub(crate) null: Option<regex::Regex>,
     /// Whether a quoted value may hold a line break. Default true, which is always right; where it is false, a large file is read
     /// by several tasks.
-    pub(super) newlines_in_values: bool,
+    pub(crate) newlines_in_values: bool,
 }
 
 /// Sizes that shape splits and morsels. Rows and their order do not depend on them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
+pub(crate) struct Sizes {
     /// Bytes of stored input that one split reads, about.
-    pub(super) split: u64,
+    pub(crate) split: u64,
     /// The most files that one split reads.
-    pub(super) files: usize,
+    pub(crate) files: usize,
     /// Bytes of text that are read at once.
-    pub(super) chunk: usize,
+    pub(crate) chunk: usize,
     /// The most rows of a morsel.
-    pub(super) rows: usize,
+    pub(crate) rows: usize,
 }
 
 impl Default for Sizes {
@@ -54,7 +54,7 @@ impl Default for Sizes {
 
 impl Settings {
     /// Takes the options of a table.
-    pub(super) fn take(format: Format, options: &mut Options) -> Result<Self> {
+    pub(crate) fn take(format: Format, options: &mut Options) -> Result<Self> {
         let settle_age = options.take_duration("settle_age")?.unwrap_or_default();
         let csv = if format == Format::Csv { CsvSettings::take(options)? } else { CsvSettings::default() };
         Ok(Self { format, settle_age, csv, sizes: Sizes::default() })
@@ -81,7 +81,7 @@ impl CsvSettings {
     }
 
     /// The parser that finds fields and records.
-    pub(super) fn parser(&self) -> csv_core::Reader {
+    pub(crate) fn parser(&self) -> csv_core::Reader {
         let mut builder = csv_core::ReaderBuilder::new();
         builder.delimiter(self.delimiter).quote(self.quote).escape(self.escape);
         builder.build()

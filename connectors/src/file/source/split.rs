@@ -37,7 +37,7 @@ enum Inside {
 
 /// The splits of a cut, in the order of its rows.
 pub(super) fn splits(shared: &Arc<Shared>, partition: &PartitionId, detail: CutDetail) -> Result<Vec<Box<dyn Split>>> {
-    let sizes = shared.settings.sizes;
+    let sizes = shared.layout.settings.sizes;
     let mut splits: Vec<FileSplit> = Vec::new();
     for piece in detail.files {
         for part in divide(shared, piece)? {
@@ -52,14 +52,14 @@ pub(super) fn splits(shared: &Arc<Shared>, partition: &PartitionId, detail: CutD
 
 /// A piece in parts that are not much larger than a split.
 fn divide(shared: &Shared, piece: Piece) -> Result<Vec<Part>> {
-    let size = shared.settings.sizes.split.max(1);
+    let size = shared.layout.settings.sizes.split.max(1);
     let Piece { file, range } = piece;
     let part = |range, inside, bytes| Part { file: file.clone(), range, inside, bytes };
     let stored = if let Range::Bytes(start, end) = range { end.saturating_sub(start) } else { file.size };
-    let is_plain_text = shared.settings.format.is_text() && Compression::of(&file.path) == Compression::None;
+    let is_plain_text = shared.layout.settings.format.is_text() && Compression::of(&file.path) == Compression::None;
     let is_large = stored > size;
-    Ok(match shared.settings.format {
-        Format::Json | Format::Csv if is_large && is_plain_text && !shared.needs_records() => {
+    Ok(match shared.layout.settings.format {
+        Format::Json | Format::Csv | Format::Text if is_large && is_plain_text && !shared.layout.needs_records() => {
             let (start, end) = (range.start(), range.end().min(file.size));
             let bounds = (start..end).step_by(usize::try_from(size).unwrap_or(usize::MAX));
             bounds.map(|from| part(Range::Bytes(from, end.min(from + size)), Inside::Unknown, size.min(end - from))).collect()
@@ -102,13 +102,13 @@ impl Split for FileSplit {
 
     fn held_bytes(&self) -> usize {
         let local = self.shared.directory().is_ok_and(|directory| directory.is_local());
-        let held = if local { self.shared.settings.sizes.chunk as u64 } else { self.bytes() };
+        let held = if local { self.shared.layout.settings.sizes.chunk as u64 } else { self.bytes() };
         usize::try_from(held).unwrap_or(usize::MAX)
     }
 
     fn work_bytes(&self) -> usize {
         let work = |part: &Part| {
-            let plain = self.shared.settings.format.is_text() && Compression::of(&part.file.path) == Compression::None;
+            let plain = self.shared.layout.settings.format.is_text() && Compression::of(&part.file.path) == Compression::None;
             if plain { part.bytes } else { part.bytes.saturating_mul(EXPANSION) }
         };
         usize::try_from(self.parts.iter().map(work).sum::<u64>()).unwrap_or(usize::MAX)
@@ -148,11 +148,11 @@ async fn fetch(shared: &Arc<Shared>, part: &Part) -> Result<Fetched> {
             Ok(Fetched::Chunks(parquet::fetch(shared, &remote, part.file.size, &name, metadata, range).await?))
         }
         (_, Range::Bytes(_, end)) => {
-            let start = text::first_byte(shared, part.range);
+            let start = text::first_byte(&shared.layout, part.range);
             let mut bytes = remote.range(start..end).await?.to_vec();
             let mut at = end;
             // The last line begins in the part and may end behind it.
-            while !shared.needs_records() && at < part.file.size && bytes.last() != Some(&b'\n') {
+            while !shared.layout.needs_records() && at < part.file.size && bytes.last() != Some(&b'\n') {
                 let more = remote.range(at..part.file.size.min(at + LINE_READ.max(bytes.len() as u64))).await?;
                 let end_of_line = memchr::memchr(b'\n', &more).map_or(more.len(), |index| index + 1);
                 bytes.extend_from_slice(&more[..end_of_line]);
@@ -205,9 +205,9 @@ fn open(shared: &Arc<Shared>, part: Part, fetched: Fetched) -> Result<Current> {
     let file = shared.directory()?.open_local(&part.file)?;
     let kept = file.try_clone().or_error(ErrorKind::Unavailable, || format!("can't read {name}"))?;
     let local = Some((kept, part.file.clone()));
-    let morsels = match shared.settings.format {
-        Format::Json | Format::Csv => {
-            let position = text::first_byte(shared, part.range);
+    let morsels = match shared.layout.settings.format {
+        Format::Json | Format::Csv | Format::Text => {
+            let position = text::first_byte(&shared.layout, part.range);
             let reader = text::local_reader(file, position, part.file.size, &name)?;
             open_text(shared, part, reader, position, name)?
         }
@@ -218,8 +218,8 @@ fn open(shared: &Arc<Shared>, part: Part, fetched: Fetched) -> Result<Current> {
 }
 
 fn open_fetched(shared: &Arc<Shared>, part: Part, fetched: Fetched, name: Arc<str>) -> Result<Box<dyn Morsels>> {
-    match (shared.settings.format, fetched) {
-        (Format::Json | Format::Csv, Fetched::Bytes(position, bytes)) => {
+    match (shared.layout.settings.format, fetched) {
+        (Format::Json | Format::Csv | Format::Text, Fetched::Bytes(position, bytes)) => {
             open_text(shared, part, Box::new(Cursor::new(bytes)), position, name)
         }
         (Format::Parquet, Fetched::Bytes(start, bytes)) => {
@@ -234,7 +234,7 @@ fn open_fetched(shared: &Arc<Shared>, part: Part, fetched: Fetched, name: Arc<st
 
 fn open_text(shared: &Arc<Shared>, part: Part, reader: Box<dyn Read + Send>, position: u64, name: Arc<str>) -> Result<Box<dyn Morsels>> {
     let reader = Compression::of(&part.file.path).decoder(reader, &name)?;
-    text::open(shared, name, part.range, text::TextInput { reader, position })
+    text::open(&shared.layout, name, part.range, text::TextInput { reader, position })
 }
 
 fn open_parquet(shared: &Arc<Shared>, part: Part, input: parquet::Input, name: Arc<str>) -> Result<Box<dyn Morsels>> {

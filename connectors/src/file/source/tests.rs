@@ -28,9 +28,29 @@ fn rows(ids: std::ops::Range<i64>) -> RecordBatch {
     RecordBatch::try_new(schema(), columns).unwrap()
 }
 
+/// The columns of a table of a format.
+fn columns(format: Format) -> SchemaRef {
+    if format == Format::Text { text::default_columns() } else { schema() }
+}
+
+/// Rows that a format can hold.
+fn rows_in(format: Format, ids: std::ops::Range<i64>) -> RecordBatch {
+    if format != Format::Text {
+        return rows(ids);
+    }
+    let line = |id: i64| if id % 7 == 3 { String::new() } else { format!(" n\"{id}\" é,\t{} ", "x".repeat(30 + (id % 5) as usize)) };
+    RecordBatch::try_new(columns(format), vec![Arc::new(StringArray::from_iter_values(ids.map(line)))]).unwrap()
+}
+
 fn encode(format: Format, batch: &RecordBatch) -> Vec<u8> {
     let mut bytes = Vec::new();
     match format {
+        Format::Text => {
+            for (index, line) in batch.column(0).as_string::<i32>().iter().enumerate() {
+                bytes.extend_from_slice(line.unwrap().as_bytes());
+                bytes.extend_from_slice(if index % 3 == 0 { b"\r\n" } else { b"\n" });
+            }
+        }
         Format::Json => {
             let mut writer = arrow::json::LineDelimitedWriter::new(&mut bytes);
             writer.write(batch).unwrap();
@@ -102,7 +122,7 @@ impl World {
     }
 
     fn source(&self, format: Format) -> FileSource {
-        self.source_of(Some(schema()), Self::settings(format, &[])).unwrap()
+        self.source_of(Some(columns(format)), Self::settings(format, &[])).unwrap()
     }
 
     fn morsels(&self, source: &FileSource, cut: &Cut, scan: &Arc<Scan>) -> Result<Vec<Morsel>> {
@@ -129,7 +149,8 @@ const NO_LIMITS: CutLimits = CutLimits { max_files: None, max_bytes: None, max_r
 
 /// Cuts and reads until nothing is left, in a new process after each cut; every cut is read again by a source that knows nothing.
 fn drain(world: &World, settings: &Settings, limits: &CutLimits) -> (RecordBatch, usize) {
-    let new = || world.source_of(Some(schema()), settings.clone()).unwrap();
+    let schema = columns(settings.format);
+    let new = || world.source_of(Some(Arc::clone(&schema)), settings.clone()).unwrap();
     let (mut layers, mut last, mut read, mut cuts) = (Vec::new(), Vec::new(), Vec::new(), 0);
     loop {
         let mut source = new();
@@ -137,7 +158,7 @@ fn drain(world: &World, settings: &Settings, limits: &CutLimits) -> (RecordBatch
         let cut = source.cut(limits).unwrap();
         if cut.is_empty() {
             assert!(!cut.more);
-            return (concat_batches(&schema(), &read).unwrap(), cuts);
+            return (concat_batches(&schema, &read).unwrap(), cuts);
         }
         let text = serde_json::to_string(&cut).unwrap();
         let cut: Cut = serde_json::from_str(&text).unwrap();
@@ -167,7 +188,7 @@ fn every_cutting_gives_every_row_once_in_order() {
         for format in Format::ALL {
             let files = [("a", 0..25), ("b", 25..25), ("c/d", 25..26), ("e", 26..47)];
             for (name, ids) in &files {
-                world.put(&format!("{format}/{name}.{format}"), &encode(format, &rows(ids.clone())));
+                world.put(&format!("{format}/{name}.{format}"), &encode(format, &rows_in(format, ids.clone())));
             }
             let place =
                 World { location: world.location.join(format.extension()).unwrap(), storage: world.storage.clone(), _directory: None };
@@ -177,7 +198,7 @@ fn every_cutting_gives_every_row_once_in_order() {
                     let mut settings = World::settings(format, if format == Format::Csv { &options } else { &[] });
                     settings.sizes = Sizes { split: 200, files: 2, chunk: 64, rows: 4 };
                     let (read, cuts) = drain(&place, &settings, limits);
-                    assert_eq!(read, rows(0..47), "{format} {limits:?} {newlines}");
+                    assert_eq!(read, rows_in(format, 0..47), "{format} {limits:?} {newlines}");
                     assert!(limits.max_files.is_none() || cuts >= 4, "{format} {limits:?}");
                     assert!(limits.max_rows != Some(7) || cuts >= 7, "{format} {limits:?}");
                     assert!(limits.max_bytes != Some(300) || cuts >= 4, "{format} {limits:?}");
@@ -197,13 +218,13 @@ proptest! {
         let world = World::memory();
         for format in Format::ALL {
             let place = World { location: world.location.join(format.extension()).unwrap(), storage: world.storage.clone(), _directory: None };
-            place.put("a", &encode(format, &rows(0..count)));
-            place.put("b", &encode(format, &rows(count..count + 5)));
+            place.put("a", &encode(format, &rows_in(format, 0..count)));
+            place.put("b", &encode(format, &rows_in(format, count..count + 5)));
             let mut settings = World::settings(format, &[]);
             settings.sizes = Sizes { split, files: 3, chunk, rows: morsel };
             settings.csv.newlines_in_values = count % 2 == 0;
             let (read, _) = drain(&place, &settings, &CutLimits { max_rows, ..NO_LIMITS });
-            prop_assert_eq!(read, rows(0..count + 5), "{}", format);
+            prop_assert_eq!(read, rows_in(format, 0..count + 5), "{}", format);
         }
     }
 }
@@ -309,13 +330,13 @@ fn compressed_text_is_read_over_all_members() {
     };
     let zstd = |text: &[u8]| ::zstd::encode_all(text, 1).unwrap();
     for world in [World::local(), World::memory()] {
-        for format in [Format::Json, Format::Csv] {
+        for format in [Format::Json, Format::Csv, Format::Text] {
             let place =
                 World { location: world.location.join(format.extension()).unwrap(), storage: world.storage.clone(), _directory: None };
-            let text = encode(format, &rows(0..20));
+            let text = encode(format, &rows_in(format, 0..20));
             let (first, second) = text.split_at(text.len() / 3);
             place.put("a.gz", &[gzip(first), gzip(second)].concat());
-            let text = encode(format, &rows(20..40));
+            let text = encode(format, &rows_in(format, 20..40));
             let (first, second) = text.split_at(text.len() / 3);
             place.put("b.zst", &[zstd(first), zstd(second)].concat());
             place.put("c.gz", b"");
@@ -323,7 +344,7 @@ fn compressed_text_is_read_over_all_members() {
                 let mut settings = World::settings(format, &[]);
                 settings.sizes.chunk = 100;
                 let (read, _) = drain(&place, &settings, &CutLimits { max_rows, ..NO_LIMITS });
-                assert_eq!(read, rows(0..40), "{format} {max_rows:?}");
+                assert_eq!(read, rows_in(format, 0..40), "{format} {max_rows:?}");
             }
         }
     }
@@ -348,10 +369,10 @@ fn files_that_change_or_vanish_are_errors_that_name_them() {
         for format in Format::ALL {
             let place =
                 World { location: world.location.join(format.extension()).unwrap(), storage: world.storage.clone(), _directory: None };
-            place.put("a", &encode(format, &rows(0..5)));
+            place.put("a", &encode(format, &rows_in(format, 0..5)));
             let mut source = place.source(format);
             let cut = source.cut(&NO_LIMITS).unwrap();
-            place.put("a", &encode(format, &rows(0..6)));
+            place.put("a", &encode(format, &rows_in(format, 0..6)));
             for error in [place.read(&source, &cut).unwrap_err(), source.cut(&NO_LIMITS).unwrap_err()] {
                 assert_eq!(error.kind(), ErrorKind::BadData);
                 assert!(error.to_string().contains("/a has changed"), "{error}");
@@ -534,7 +555,7 @@ fn files_come_by_time_then_path() {
 
 #[test]
 fn columns_are_inferred_from_the_first_file_with_rows() {
-    for format in Format::ALL {
+    for format in Format::ALL.into_iter().filter(|&format| format != Format::Text) {
         let world = World::local();
         let error = world.source_of(None, World::settings(format, &[])).unwrap_err();
         assert!(error.kind() == ErrorKind::Config && error.to_string().contains("declare"), "{error}");
@@ -545,6 +566,38 @@ fn columns_are_inferred_from_the_first_file_with_rows() {
         let cut = source.cut(&NO_LIMITS).unwrap();
         let (read, bad) = world.read(&source, &cut).unwrap();
         assert_eq!((read.num_rows(), bad.len()), (20, 0), "{format}");
+    }
+}
+
+#[test]
+fn lines_are_rows_as_they_are() {
+    let world = World::local();
+    world.put("a.log", b"\xEF\xBB\xBFone\r\n\n\xFF\n\r\n  two\ttabs \r\r\nlast");
+    let mut source = world.source_of(None, World::settings(Format::Text, &[])).unwrap();
+    let cut = source.cut(&NO_LIMITS).unwrap();
+    let (rows, bad) = world.read(&source, &cut).unwrap();
+    let lines: Vec<&str> = rows.column(0).as_string::<i32>().iter().flatten().collect();
+    assert_eq!(lines, ["one", "", "", "  two\ttabs \r", "last"]);
+    assert_eq!(source.locate(bad[0].place.clone()).position, Position::Line(3));
+    assert!(bad.len() == 1 && bad[0].reason.contains("UTF-8"), "{bad:?}");
+}
+
+#[test]
+fn lines_have_one_column_of_text() {
+    let world = World::local();
+    world.put("a.log", b"x\n");
+    let column = |name: &str, data_type| Field::new(name, data_type, true);
+    for data_type in [DataType::Utf8, DataType::Utf8View, DataType::LargeUtf8] {
+        let columns = Arc::new(Schema::new(vec![column("value", data_type)]));
+        let mut source = world.source_of(Some(Arc::clone(&columns)), World::settings(Format::Text, &[])).unwrap();
+        let cut = source.cut(&NO_LIMITS).unwrap();
+        let (rows, _) = world.read(&source, &cut).unwrap();
+        assert_eq!((rows.num_rows(), rows.schema()), (1, columns));
+    }
+    let text = || column("value", DataType::Utf8);
+    for wrong in [vec![column("line", DataType::Utf8)], vec![column("value", DataType::Int64)], vec![text(), column("n", DataType::Utf8)]] {
+        let error = world.source_of(Some(Arc::new(Schema::new(wrong))), World::settings(Format::Text, &[])).unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("value VARCHAR"), "{error}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Decode;
 use super::records::{Chunk, Record};
-use crate::file::source::Shared;
+use crate::file::source::Layout;
 use crate::file::source::settings::CsvSettings;
 use arrow::array::RecordBatch;
 use arrow::csv::ReaderBuilder;
@@ -19,9 +19,9 @@ pub(super) struct CsvDecoder {
 }
 
 impl CsvDecoder {
-    pub(super) fn new(shared: &Shared) -> Self {
-        let (schema, rows) = (shared.schema.clone(), shared.settings.sizes.rows);
-        Self { schema, rows, settings: shared.settings.csv.clone() }
+    pub(super) fn new(layout: &Layout) -> Self {
+        let (schema, rows) = (layout.schema.clone(), layout.settings.sizes.rows);
+        Self { schema, rows, settings: layout.settings.csv.clone() }
     }
 
     fn build(&self) -> Decoder {
@@ -82,9 +82,9 @@ fn fields(settings: &CsvSettings, record: &[u8]) -> Vec<String> {
 }
 
 /// The first record of a file must name the declared columns, in their order; case does not count.
-pub(super) fn check_header(shared: &Shared, name: &str, record: &[u8]) -> Result<()> {
-    let found = fields(&shared.settings.csv, record);
-    let declared: Vec<&str> = shared.schema.fields().iter().map(|field| field.name().as_str()).collect();
+pub(super) fn check_header(layout: &Layout, name: &str, record: &[u8]) -> Result<()> {
+    let found = fields(&layout.settings.csv, record);
+    let declared: Vec<&str> = layout.schema.fields().iter().map(|field| field.name().as_str()).collect();
     let same = found.len() == declared.len() && found.iter().zip(&declared).all(|(a, b)| a.eq_ignore_ascii_case(b));
     if same {
         return Ok(());

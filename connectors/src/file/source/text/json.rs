@@ -6,7 +6,7 @@
 use super::Decode;
 use super::integers::WholeNumbers;
 use super::records::{Chunk, Record};
-use crate::file::source::Shared;
+use crate::file::source::Layout;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -23,9 +23,9 @@ pub(super) struct JsonDecoder {
 }
 
 impl JsonDecoder {
-    pub(super) fn new(shared: &Shared) -> Result<Self> {
-        let whole_numbers = WholeNumbers::of(&shared.schema);
-        let mut decoder = Self { schema: shared.schema.clone(), rows: shared.settings.sizes.rows, whole_numbers, decoder: None };
+    pub(super) fn new(layout: &Layout) -> Result<Self> {
+        let whole_numbers = WholeNumbers::of(&layout.schema);
+        let mut decoder = Self { schema: layout.schema.clone(), rows: layout.settings.sizes.rows, whole_numbers, decoder: None };
         let built = decoder.build().or_error(ErrorKind::Config, || "a column has a type that can't be read from JSON".into())?;
         decoder.decoder = Some(built);
         Ok(decoder)

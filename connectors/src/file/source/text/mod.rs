@@ -1,4 +1,4 @@
-//! Newline-delimited JSON and CSV.
+//! Newline-delimited JSON, CSV and plain lines.
 //!
 //! What flows in: a stream of text and the part of it to read. What flows out: morsels with a byte position for each row. Records are
 //! decoded in groups; when a group fails it is halved until the bad records stand alone, so that one bad record spoils none of its
@@ -8,11 +8,13 @@ pub(crate) mod compression;
 mod csv;
 mod integers;
 mod json;
+mod lines;
 pub(crate) mod records;
 
 pub(super) use csv::infer as infer_csv;
+pub(crate) use lines::{check_columns, default_columns};
 
-use super::Shared;
+use super::Layout;
 use super::version::Range;
 use crate::format::Format;
 use arrow::array::RecordBatch;
@@ -44,33 +46,34 @@ pub(super) fn local_reader(mut file: File, position: u64, size: u64, name: &str)
 }
 
 /// Where a reader of a part of a plain file must begin: lines are looked for from the byte before the part.
-pub(super) fn first_byte(shared: &Shared, range: Range) -> u64 {
+pub(super) fn first_byte(layout: &Layout, range: Range) -> u64 {
     match range {
-        Range::Bytes(start, _) if shared.needs_records() => start,
+        Range::Bytes(start, _) if layout.needs_records() => start,
         Range::Bytes(start, _) => start.saturating_sub(1),
         _ => 0,
     }
 }
 
 /// The rows of a part of a file of text.
-pub(super) fn open(shared: &Arc<Shared>, name: Arc<str>, range: Range, input: TextInput) -> Result<Box<dyn Morsels>> {
-    let mut chunks = Chunks::new(input.reader, input.position, shared, Arc::clone(&name));
+pub(super) fn open(layout: &Arc<Layout>, name: Arc<str>, range: Range, input: TextInput) -> Result<Box<dyn Morsels>> {
+    let mut chunks = Chunks::new(input.reader, input.position, layout, Arc::clone(&name));
     let starts_file = !matches!(range, Range::Bytes(1.., _));
-    if !starts_file && !shared.needs_records() {
+    if !starts_file && !layout.needs_records() {
         chunks.skip_line()?;
     }
-    let decoder: Box<dyn Decode> = match shared.settings.format {
-        Format::Csv => Box::new(csv::CsvDecoder::new(shared)),
-        _ => Box::new(json::JsonDecoder::new(shared)?),
+    let decoder: Box<dyn Decode> = match layout.settings.format {
+        Format::Csv => Box::new(csv::CsvDecoder::new(layout)),
+        Format::Text => Box::new(lines::LineDecoder::new(layout)),
+        _ => Box::new(json::JsonDecoder::new(layout)?),
     };
     let (skip, rows_left) = match range {
         Range::Rows(start, end) => (start, end.saturating_sub(start)),
         _ => (0, u64::MAX),
     };
     let end = if let Range::Bytes(_, end) = range { end } else { u64::MAX };
-    let header = starts_file && shared.has_header();
+    let header = starts_file && layout.has_header();
     Ok(Box::new(TextMorsels {
-        shared: Arc::clone(shared),
+        layout: Arc::clone(layout),
         name,
         chunks,
         decoder,
@@ -91,7 +94,7 @@ struct Pending {
 }
 
 struct TextMorsels {
-    shared: Arc<Shared>,
+    layout: Arc<Layout>,
     name: Arc<str>,
     chunks: Chunks,
     decoder: Box<dyn Decode>,
@@ -113,11 +116,11 @@ impl Morsels for TextMorsels {
             }
         }
         let first = self.pending.next;
-        let last = self.pending.records.len().min(first + self.shared.settings.sizes.rows);
+        let last = self.pending.records.len().min(first + self.layout.settings.sizes.rows);
         self.pending.next = last;
         let chunk = Chunk::new(&self.pending.text, &self.pending.records);
         let records = &self.pending.records[first..last];
-        decode_group(&self.shared, &self.name, self.decoder.as_mut(), &chunk, records).map(Some)
+        decode_group(&self.layout, &self.name, self.decoder.as_mut(), &chunk, records).map(Some)
     }
 }
 
@@ -130,7 +133,7 @@ impl TextMorsels {
         let Some(chunk) = self.chunks.next()? else { return Ok(false) };
         let mut records = chunk.records();
         if std::mem::take(&mut self.header) {
-            csv::check_header(&self.shared, &self.name, chunk.text(&records[..1]))?;
+            csv::check_header(&self.layout, &self.name, chunk.text(&records[..1]))?;
             records = &records[1..];
         }
         let skipped = (records.len() as u64).min(self.skip);
@@ -159,15 +162,15 @@ struct Decoded {
     bad: Vec<BadRow>,
 }
 
-fn decode_group(shared: &Shared, name: &Arc<str>, decoder: &mut dyn Decode, chunk: &Chunk<'_>, records: &[Record]) -> Result<Morsel> {
+fn decode_group(layout: &Layout, name: &Arc<str>, decoder: &mut dyn Decode, chunk: &Chunk<'_>, records: &[Record]) -> Result<Morsel> {
     let mut decoded = Decoded::default();
     decode_halves(name, decoder, chunk, records, &mut decoded);
     let failed = || format!("reading {name}");
     let rows = match decoded.batches.as_slice() {
         [batch] => batch.clone(),
-        batches => concat_batches(&shared.schema, batches).or_error(ErrorKind::Internal, failed)?,
+        batches => concat_batches(&layout.schema, batches).or_error(ErrorKind::Internal, failed)?,
     };
-    let rows = rows.project(&shared.scan.projection).or_error(ErrorKind::Internal, failed)?;
+    let rows = rows.project(&layout.scan.projection).or_error(ErrorKind::Internal, failed)?;
     let positions = decoded.good.iter().map(|record| Position::Byte(record.start)).collect();
     let origin = Origin { input: Arc::clone(name), positions: Positions::Each(positions) };
     Ok(Morsel { rows, origin, bad: decoded.bad, skipped: Skipped::default() })

@@ -3,7 +3,7 @@
 //! [`Chunks`] reads a stream piece by piece and hands out whole records with their positions. Where a piece ends depends on the
 //! text alone, not on how much a read returned.
 
-use crate::file::source::Shared;
+use crate::file::source::Layout;
 use crate::format::Format;
 use std::io::Read;
 use std::sync::Arc;
@@ -58,31 +58,18 @@ pub(crate) struct Chunks {
     records: Vec<Record>,
 }
 
-enum Boundaries {
-    /// Lines, of which those are blank that hold nothing but these.
-    Lines(fn(&u8) -> bool),
-    Csv(Box<CsvBoundaries>),
-}
-
 impl Chunks {
     /// The records of a reader whose first byte stands at this position and begins a record.
-    pub(crate) fn new(reader: Box<dyn Read + Send>, position: u64, shared: &Shared, name: Arc<str>) -> Self {
-        let boundaries = if shared.needs_records() {
-            Boundaries::Csv(Box::new(CsvBoundaries::new(shared.settings.csv.parser())))
-        } else if shared.settings.format == Format::Csv {
-            Boundaries::Lines(|byte| matches!(byte, b'\r' | b'\n'))
-        } else {
-            Boundaries::Lines(u8::is_ascii_whitespace)
-        };
+    pub(crate) fn new(reader: Box<dyn Read + Send>, position: u64, layout: &Layout, name: Arc<str>) -> Self {
         Self {
             reader,
             name,
-            size: shared.settings.sizes.chunk,
+            size: layout.settings.sizes.chunk,
             buffer: Vec::new(),
             consumed: 0,
             base: position,
             ended: false,
-            boundaries,
+            boundaries: Boundaries::new(layout),
             records: Vec::new(),
         }
     }
@@ -130,9 +117,7 @@ impl Chunks {
     fn fill(&mut self) -> Result<()> {
         self.buffer.drain(..self.consumed);
         self.base += self.consumed as u64;
-        if let Boundaries::Csv(csv) = &mut self.boundaries {
-            csv.shift(self.consumed);
-        }
+        self.boundaries.shift(self.consumed);
         self.consumed = 0;
         // A record longer than a piece is read in pieces that double, so that it is not searched over and over.
         let wanted = self.size.max(self.buffer.len()).max(16) as u64;
@@ -148,9 +133,41 @@ impl Chunks {
     /// Finds the whole records of the buffer, and where they end in it.
     fn whole_records(&mut self) -> usize {
         self.records.clear();
-        match &mut self.boundaries {
-            Boundaries::Lines(blank) => lines(&self.buffer, self.consumed, self.base, self.ended, *blank, &mut self.records),
-            Boundaries::Csv(csv) => csv.find(&self.buffer, self.consumed, self.base, self.ended, &mut self.records),
+        self.boundaries.find(&self.buffer, self.consumed, self.base, self.ended, &mut self.records)
+    }
+}
+
+/// Finds where records end in a buffer that grows at its end.
+pub(crate) enum Boundaries {
+    /// Lines, of which those are blank, and no records, that hold nothing but these.
+    Lines(fn(&u8) -> bool),
+    /// Records whose quoted values may hold line breaks.
+    Csv(Box<CsvBoundaries>),
+}
+
+impl Boundaries {
+    pub(crate) fn new(layout: &Layout) -> Self {
+        match layout.settings.format {
+            Format::Csv if layout.needs_records() => Boundaries::Csv(Box::new(CsvBoundaries::new(layout.settings.csv.parser()))),
+            Format::Csv => Boundaries::Lines(|byte| matches!(byte, b'\r' | b'\n')),
+            Format::Text => Boundaries::Lines(|_| false),
+            _ => Boundaries::Lines(u8::is_ascii_whitespace),
+        }
+    }
+
+    /// Adds the whole records from `from` on, where a record begins, and returns where the last of them ends. `base` is the
+    /// position of the buffer's first byte; if the text has `ended`, so has its last record.
+    pub(crate) fn find(&mut self, buffer: &[u8], from: usize, base: u64, ended: bool, records: &mut Vec<Record>) -> usize {
+        match self {
+            Boundaries::Lines(blank) => lines(buffer, from, base, ended, *blank, records),
+            Boundaries::Csv(csv) => csv.find(buffer, from, base, ended, records),
+        }
+    }
+
+    /// The buffer has lost so many bytes at its start.
+    pub(crate) fn shift(&mut self, consumed: usize) {
+        if let Boundaries::Csv(csv) = self {
+            csv.parsed = csv.parsed.saturating_sub(consumed);
         }
     }
 }
@@ -190,7 +207,7 @@ fn lines(buffer: &[u8], from: usize, base: u64, ended: bool, blank: fn(&u8) -> b
 }
 
 /// Finds the ends of CSV records with the parser that reads the fields.
-struct CsvBoundaries {
+pub(crate) struct CsvBoundaries {
     parser: csv_core::Reader,
     /// Up to where the buffer was given to the parser.
     parsed: usize,
@@ -201,10 +218,6 @@ struct CsvBoundaries {
 impl CsvBoundaries {
     fn new(parser: csv_core::Reader) -> Self {
         Self { parser, parsed: 0, fields: vec![0; 16 << 10], ends: vec![0; 256] }
-    }
-
-    fn shift(&mut self, consumed: usize) {
-        self.parsed = self.parsed.saturating_sub(consumed);
     }
 
     fn find(&mut self, buffer: &[u8], from: usize, base: u64, ended: bool, records: &mut Vec<Record>) -> usize {
