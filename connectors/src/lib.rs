@@ -11,6 +11,7 @@ pub mod nexmark;
 pub mod rate;
 mod registry;
 mod staged_rows;
+pub mod stdin;
 pub mod stdout;
 
 pub use registry::connectors;

@@ -5,6 +5,7 @@ use crate::file::{file_sink, file_source};
 use crate::format::Format;
 use crate::nexmark::nexmark_source;
 use crate::rate::{machine_clock, rate_source};
+use crate::stdin::stdin_source;
 use crate::stdout::{PrintSink, Style};
 use std::sync::Arc;
 use waterclock_core::connector::{Connector, ConnectorContext, Connectors, TableDefinition};
@@ -15,7 +16,13 @@ use waterclock_core::{Error, Result};
 
 /// All connectors that come with Waterclock.
 pub fn connectors() -> Connectors {
-    Connectors::default().with(FileConnector).with(NexmarkConnector).with(RateConnector).with(StdoutConnector).with(BlackholeConnector)
+    Connectors::default()
+        .with(FileConnector)
+        .with(NexmarkConnector)
+        .with(RateConnector)
+        .with(StdinConnector)
+        .with(StdoutConnector)
+        .with(BlackholeConnector)
 }
 
 /// The word behind STORED AS is free where there is only one way, but it must be the connector's or a format's.
@@ -90,6 +97,22 @@ impl Connector for RateConnector {
     fn source(&self, table: &TableDefinition, _: &SourceSettings, _: &mut Options, _: &ConnectorContext) -> Result<Box<dyn Source>> {
         check_word(table, "rate")?;
         rate_source(table, machine_clock)
+    }
+
+    fn sink(&self, table: &TableDefinition, _: &mut Options, _: &ConnectorContext) -> Result<Arc<dyn Sink>> {
+        Err(no_sink(table))
+    }
+}
+
+struct StdinConnector;
+
+impl Connector for StdinConnector {
+    fn schemes(&self) -> &'static [&'static str] {
+        &["stdin"]
+    }
+
+    fn source(&self, table: &TableDefinition, _: &SourceSettings, options: &mut Options, _: &ConnectorContext) -> Result<Box<dyn Source>> {
+        stdin_source(table, options)
     }
 
     fn sink(&self, table: &TableDefinition, _: &mut Options, _: &ConnectorContext) -> Result<Arc<dyn Sink>> {

@@ -1,7 +1,7 @@
 //! Files in any object store, as sources and as sinks.
 
 mod sink;
-mod source;
+pub(crate) mod source;
 
 pub use sink::file_sink;
 pub(crate) use sink::manifest;

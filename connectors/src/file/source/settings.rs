@@ -56,8 +56,13 @@ impl Settings {
     /// Takes the options of a table.
     pub(crate) fn take(format: Format, options: &mut Options) -> Result<Self> {
         let settle_age = options.take_duration("settle_age")?.unwrap_or_default();
+        Ok(Self { settle_age, ..Self::of_text(format, options)? })
+    }
+
+    /// Takes the options of a table of text that is not in files.
+    pub(crate) fn of_text(format: Format, options: &mut Options) -> Result<Self> {
         let csv = if format == Format::Csv { CsvSettings::take(options)? } else { CsvSettings::default() };
-        Ok(Self { format, settle_age, csv, sizes: Sizes::default() })
+        Ok(Self { format, settle_age: Duration::ZERO, csv, sizes: Sizes::default() })
     }
 }
 

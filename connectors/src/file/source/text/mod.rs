@@ -34,9 +34,9 @@ trait Decode: Send {
 }
 
 /// A stream of text and where its first byte stands.
-pub(super) struct TextInput {
-    pub(super) reader: Box<dyn Read + Send>,
-    pub(super) position: u64,
+pub(crate) struct TextInput {
+    pub(crate) reader: Box<dyn Read + Send>,
+    pub(crate) position: u64,
 }
 
 /// A local file from a position on, up to the size that it had when it was listed: what is appended later is not of this version.
@@ -61,28 +61,31 @@ pub(super) fn open(layout: &Arc<Layout>, name: Arc<str>, range: Range, input: Te
     if !starts_file && !layout.needs_records() {
         chunks.skip_line()?;
     }
-    let decoder: Box<dyn Decode> = match layout.settings.format {
-        Format::Csv => Box::new(csv::CsvDecoder::new(layout)),
-        Format::Text => Box::new(lines::LineDecoder::new(layout)),
-        _ => Box::new(json::JsonDecoder::new(layout)?),
-    };
     let (skip, rows_left) = match range {
         Range::Rows(start, end) => (start, end.saturating_sub(start)),
         _ => (0, u64::MAX),
     };
     let end = if let Range::Bytes(_, end) = range { end } else { u64::MAX };
-    let header = starts_file && layout.has_header();
-    Ok(Box::new(TextMorsels {
-        layout: Arc::clone(layout),
-        name,
-        chunks,
-        decoder,
-        end,
-        header,
-        skip,
-        rows_left,
-        pending: Pending::default(),
-    }))
+    let part = Part { end, header: starts_file && layout.has_header(), skip, rows_left };
+    Ok(Box::new(TextMorsels::new(layout, name, chunks, part)?))
+}
+
+/// The rows of a text that begins with a record, or a header and then a record, and is read to its end.
+pub(crate) fn open_all(layout: &Arc<Layout>, name: Arc<str>, header: bool, input: TextInput) -> Result<Box<dyn Morsels>> {
+    let chunks = Chunks::new(input.reader, input.position, layout, Arc::clone(&name));
+    let part = Part { end: u64::MAX, header, skip: 0, rows_left: u64::MAX };
+    Ok(Box::new(TextMorsels::new(layout, name, chunks, part)?))
+}
+
+/// Which records of a stream are read.
+struct Part {
+    /// Records that begin here or later are not of this part.
+    end: u64,
+    /// Whether the next record names the columns.
+    header: bool,
+    /// Records to pass over.
+    skip: u64,
+    rows_left: u64,
 }
 
 /// A piece of the stream that was read and not yet decoded to its end.
@@ -98,13 +101,7 @@ struct TextMorsels {
     name: Arc<str>,
     chunks: Chunks,
     decoder: Box<dyn Decode>,
-    /// Records that begin here or later are not of this part.
-    end: u64,
-    /// Whether the next record names the columns.
-    header: bool,
-    /// Records to pass over.
-    skip: u64,
-    rows_left: u64,
+    part: Part,
     pending: Pending,
 }
 
@@ -125,26 +122,36 @@ impl Morsels for TextMorsels {
 }
 
 impl TextMorsels {
+    fn new(layout: &Arc<Layout>, name: Arc<str>, chunks: Chunks, part: Part) -> Result<Self> {
+        let decoder: Box<dyn Decode> = match layout.settings.format {
+            Format::Csv => Box::new(csv::CsvDecoder::new(layout)),
+            Format::Text => Box::new(lines::LineDecoder::new(layout)),
+            _ => Box::new(json::JsonDecoder::new(layout)?),
+        };
+        Ok(Self { layout: Arc::clone(layout), name, chunks, decoder, part, pending: Pending::default() })
+    }
+
     /// Reads the next piece of the stream that has records of this part. Returns false at the part's end.
     fn read(&mut self) -> Result<bool> {
-        if self.rows_left == 0 {
+        if self.part.rows_left == 0 {
             return Ok(false);
         }
         let Some(chunk) = self.chunks.next()? else { return Ok(false) };
         let mut records = chunk.records();
-        if std::mem::take(&mut self.header) {
+        if std::mem::take(&mut self.part.header) {
             csv::check_header(&self.layout, &self.name, chunk.text(&records[..1]))?;
             records = &records[1..];
         }
-        let skipped = (records.len() as u64).min(self.skip);
-        self.skip -= skipped;
+        let skipped = (records.len() as u64).min(self.part.skip);
+        self.part.skip -= skipped;
         records = &records[skipped as usize..];
-        let inside = records.partition_point(|record| record.start < self.end).min(usize::try_from(self.rows_left).unwrap_or(usize::MAX));
+        let inside =
+            records.partition_point(|record| record.start < self.part.end).min(usize::try_from(self.part.rows_left).unwrap_or(usize::MAX));
         if inside < records.len() {
-            self.rows_left = inside as u64;
+            self.part.rows_left = inside as u64;
             records = &records[..inside];
         }
-        self.rows_left -= records.len() as u64;
+        self.part.rows_left -= records.len() as u64;
         self.pending.next = 0;
         self.pending.text.clear();
         self.pending.text.extend_from_slice(chunk.text(records));
