@@ -34,14 +34,6 @@ fn check_word(table: &TableDefinition, own: &str) -> Result<()> {
     Err(Error::config(format!("table '{name}': STORED AS {word} is neither {} nor a format of files", own.to_uppercase())))
 }
 
-fn no_source(table: &TableDefinition) -> Error {
-    Error::config(format!("table '{}': {}:// can be written, not read", table.name, table.location.scheme()))
-}
-
-fn no_sink(table: &TableDefinition) -> Error {
-    Error::config(format!("table '{}': {}:// can be read, not written", table.name, table.location.scheme()))
-}
-
 struct FileConnector;
 
 impl Connector for FileConnector {
@@ -81,10 +73,6 @@ impl Connector for NexmarkConnector {
         check_word(table, "nexmark")?;
         nexmark_source(table, settings, options, context)
     }
-
-    fn sink(&self, table: &TableDefinition, _: &mut Options, _: &ConnectorContext) -> Result<Arc<dyn Sink>> {
-        Err(no_sink(table))
-    }
 }
 
 struct RateConnector;
@@ -98,10 +86,6 @@ impl Connector for RateConnector {
         check_word(table, "rate")?;
         rate_source(table, machine_clock)
     }
-
-    fn sink(&self, table: &TableDefinition, _: &mut Options, _: &ConnectorContext) -> Result<Arc<dyn Sink>> {
-        Err(no_sink(table))
-    }
 }
 
 struct StdinConnector;
@@ -114,10 +98,6 @@ impl Connector for StdinConnector {
     fn source(&self, table: &TableDefinition, _: &SourceSettings, options: &mut Options, _: &ConnectorContext) -> Result<Box<dyn Source>> {
         stdin_source(table, options)
     }
-
-    fn sink(&self, table: &TableDefinition, _: &mut Options, _: &ConnectorContext) -> Result<Arc<dyn Sink>> {
-        Err(no_sink(table))
-    }
 }
 
 struct StdoutConnector;
@@ -125,10 +105,6 @@ struct StdoutConnector;
 impl Connector for StdoutConnector {
     fn schemes(&self) -> &'static [&'static str] {
         &["stdout"]
-    }
-
-    fn source(&self, table: &TableDefinition, _: &SourceSettings, _: &mut Options, _: &ConnectorContext) -> Result<Box<dyn Source>> {
-        Err(no_source(table))
     }
 
     fn sink(&self, table: &TableDefinition, _: &mut Options, _: &ConnectorContext) -> Result<Arc<dyn Sink>> {
@@ -143,10 +119,6 @@ struct BlackholeConnector;
 impl Connector for BlackholeConnector {
     fn schemes(&self) -> &'static [&'static str] {
         &["blackhole"]
-    }
-
-    fn source(&self, table: &TableDefinition, _: &SourceSettings, _: &mut Options, _: &ConnectorContext) -> Result<Box<dyn Source>> {
-        Err(no_source(table))
     }
 
     fn sink(&self, table: &TableDefinition, _: &mut Options, _: &ConnectorContext) -> Result<Arc<dyn Sink>> {

@@ -31,7 +31,7 @@ pub struct ConnectorContext {
     pub storage: Storage,
 }
 
-/// Makes sources and sinks for some schemes.
+/// Makes sources and sinks for some schemes. What it does not make is refused by default.
 pub trait Connector: Send + Sync {
     /// The schemes of the locations that it serves.
     fn schemes(&self) -> &'static [&'static str];
@@ -46,13 +46,19 @@ pub trait Connector: Send + Sync {
         settings: &SourceSettings,
         options: &mut Options,
         context: &ConnectorContext,
-    ) -> Result<Box<dyn Source>>;
+    ) -> Result<Box<dyn Source>> {
+        let _ = (settings, options, context);
+        Err(Error::config(format!("table '{}': {}:// can be written, not read", table.name, table.location.scheme())))
+    }
 
     /// The sink of a table. Takes its options out of `options`. Does no I/O.
     ///
     /// # Errors
     /// `Config` if the definition is wrong or the connector has no sink.
-    fn sink(&self, table: &TableDefinition, options: &mut Options, context: &ConnectorContext) -> Result<Arc<dyn Sink>>;
+    fn sink(&self, table: &TableDefinition, options: &mut Options, context: &ConnectorContext) -> Result<Arc<dyn Sink>> {
+        let _ = (options, context);
+        Err(Error::config(format!("table '{}': {}:// can be read, not written", table.name, table.location.scheme())))
+    }
 }
 
 /// The connectors that a program knows.
