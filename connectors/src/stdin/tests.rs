@@ -187,10 +187,13 @@ fn with_a_fixed_end_a_cut_waits_for_input_or_its_end() {
     let (sender, pipe) = Pipe::new();
     let mut source = source(Format::Text, pipe, 1 << 20);
     source.fix_end().unwrap();
-    let feeder = std::thread::spawn(move || sender.send(b"a\n").unwrap());
+    let feeder = std::thread::spawn(move || {
+        sender.send(b"a\n").unwrap();
+        sender
+    });
     let first = source.cut(&NO_LIMITS).unwrap();
     assert!(!first.is_empty() && first.more);
-    feeder.join().unwrap();
+    drop(feeder.join().unwrap());
     let last = source.cut(&NO_LIMITS).unwrap();
     assert!(last.is_empty() && !last.more);
 }
