@@ -34,7 +34,7 @@ impl Bids {
                  OPTIONS ('max_rows_per_batch' '{}');
              CREATE EXTERNAL TABLE files STORED AS PARQUET LOCATION '{}/';
              INSERT INTO files SELECT * FROM bid;",
-            events.div_ceil(BATCHES),
+            (events * 46 / 50).div_ceil(BATCHES),
             directory.display()
         );
         stream::run(&sql, &root.path().join("generate"), &Settings { fsync: false, ..Settings::default() })?;
