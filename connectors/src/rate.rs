@@ -3,7 +3,8 @@
 //! Columns: `value` BIGINT, from 0, and `timestamp` TIMESTAMP, when the row was due. A row's time is a function of its number and of the
 //! time at which the job first ran, which stands in the offset: so a cut can be read again.
 //!
-//! Parameters, in the location: `rows_per_second` (1), `rows` (after which the stream ends; never, if absent).
+//! Parameters, in the location: `rows_per_second` (1), `rows` (after which the stream ends; never, if absent). A job that runs until it
+//! has caught up takes all `rows` at once, without waiting until each is due; without `rows`, those that are due when it starts.
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -20,8 +21,12 @@ use waterclock_core::state::{StateChange, StateLayer};
 use waterclock_core::time::Timestamp;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
+/// Rows of a batch where nothing else limits it: after a pause, more may be due than a batch should have.
+const DEFAULT_ROWS: u64 = 1_000_000;
 const MORSEL_ROWS: u64 = 8_192;
 const SPLIT_ROWS: u64 = 65_536;
+/// A number and a time.
+const ROW_BYTES: u64 = 16;
 
 /// Where the machine's time comes from.
 pub type Clock = fn() -> Timestamp;
@@ -61,7 +66,10 @@ pub fn rate_source(table: &TableDefinition, clock: Clock) -> Result<Box<dyn Sour
         let number: u64 =
             value.parse().or_error(ErrorKind::Config, || format!("{location}: '{key}' is '{value}', which is not a number"))?;
         match key.as_str() {
-            "rows_per_second" => rows_per_second = number.max(1),
+            "rows_per_second" if number == 0 => {
+                return Err(Error::config(format!("{location}: 'rows_per_second' is 0, which gives no row")));
+            }
+            "rows_per_second" => rows_per_second = number,
             "rows" => rows = Some(number),
             _ => return Err(Error::config(format!("{location} has no parameter '{key}'; there are: rows_per_second, rows"))),
         }
@@ -113,14 +121,16 @@ impl Source for RateSource {
 
     fn fix_end(&mut self) -> Result<()> {
         let position = self.position();
-        self.end = Some(self.due(&position));
+        // Those that are not due yet exist all the same: they are numbered and dated.
+        self.end = Some(self.rows.unwrap_or_else(|| self.due(&position)));
         Ok(())
     }
 
     fn cut(&mut self, limits: &CutLimits) -> Result<Cut> {
         let start = self.position();
         let due = self.end.unwrap_or_else(|| self.due(&start));
-        let end = due.min(start.value + limits.max_rows.unwrap_or(u64::MAX - start.value));
+        let limit = limits.max_bytes.map(|bytes| (bytes / ROW_BYTES).max(1)).into_iter().chain(limits.max_rows).min();
+        let end = due.min(start.value.saturating_add(limit.unwrap_or(DEFAULT_ROWS)));
         if end <= start.value {
             return Ok(Cut::empty());
         }
@@ -177,7 +187,7 @@ impl Split for Rows {
     }
 
     fn work_bytes(&self) -> usize {
-        16 * (self.rows.end - self.rows.start) as usize
+        (ROW_BYTES * (self.rows.end - self.rows.start)) as usize
     }
 
     fn fetch(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Morsels>>> {

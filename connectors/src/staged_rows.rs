@@ -44,9 +44,14 @@ impl StagedRows {
     pub(crate) fn publish(&self, manifest: &Manifest, hand_on: impl FnOnce(&[RecordBatch]) -> Result<()>) -> Result<()> {
         let (store, schema) = self.opened()?;
         let mut batches = Vec::new();
-        for file in &manifest.files {
-            let Some(bytes) = store.get(&Path::from(file.staged.as_str()))? else { return self.forget(manifest) };
-            let failed = || format!("reading {}", store.display(&Path::from(file.staged.as_str())));
+        for (index, file) in manifest.files.iter().enumerate() {
+            let path = Path::from(file.staged.as_str());
+            let failed = || format!("reading {}", store.display(&path));
+            let bytes = match store.get(&path)? {
+                Some(bytes) => bytes,
+                None if index == 0 => return self.forget(manifest),
+                None => return Err(Error::corrupt(format!("{} is lost: its batch was not handed on; restore it", store.display(&path)))),
+            };
             let reader = FileReader::try_new(Cursor::new(bytes), None).or_error(ErrorKind::Corrupt, failed)?;
             for batch in reader {
                 // The file's schema has the same columns; the sink's own is what the user gave.
@@ -116,6 +121,9 @@ impl LaneWriter for RowsWriter {
     }
 
     fn finish(mut self: Box<Self>) -> Result<LaneOutput> {
+        if self.rows == 0 {
+            return Ok(LaneOutput::default());
+        }
         self.writer.finish().or_error(ErrorKind::Internal, || "staging rows".into())?;
         self.upload.push(Bytes::from(std::mem::take(self.writer.get_mut())));
         let file = LaneFile { staged: self.staged, rows: self.rows, upload: self.upload.finish() };

@@ -73,7 +73,10 @@ fn read_parameter(key: &str, value: &str, settings: &mut Settings, events: &mut 
     match key {
         "events" => *events = Some(number()?),
         "seed" => settings.seed = number()?,
-        "rate" => settings.rate = number()?.max(1),
+        "rate" => match number()? {
+            0 => return Err(Error::config("'rate' is 0; time needs at least one event per second")),
+            rate => settings.rate = rate,
+        },
         "out_of_order" => settings.out_of_order_us = micros()?,
         "late_by" => settings.late_by_us = micros()?,
         "late_share" => {

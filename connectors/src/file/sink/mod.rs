@@ -9,6 +9,7 @@
 //! with files of batches that the log does not know is refused, never overwritten.
 
 mod encode;
+mod fits;
 mod options;
 mod owner;
 mod paths;
@@ -51,7 +52,7 @@ struct FileSink {
 pub fn file_sink(table: &TableDefinition, options: &mut Options, context: &ConnectorContext) -> Result<Arc<dyn Sink>> {
     let format = Format::parse(&table.format).map_err(|error| error.within(format!("table '{}'", table.name)))?;
     let store_options = options.take_store_options();
-    let options = FileOptions::take(format, options)?;
+    let options = FileOptions::take(format, options).map_err(|error| error.within(format!("table '{}'", table.name)))?;
     let (location, storage) = (table.location.clone(), context.storage.clone());
     Ok(Arc::new(FileSink { location, format, store_options, options, storage, opened: OnceLock::new() }))
 }
@@ -68,7 +69,7 @@ impl Sink for FileSink {
     }
 
     fn open(&self, context: SinkContext) -> Result<()> {
-        encode::check(self.format, &context.schema).map_err(|error| error.within(format!("sink '{}'", context.owner.sink)))?;
+        fits::check(self.format, &context.schema, &self.options).map_err(|error| error.within(format!("sink '{}'", context.owner.sink)))?;
         let store = self.storage.open(&self.location, &self.store_options, Access::Write)?;
         owner::claim(&store, &context.owner, self.format, context.last_batch)?;
         // A second opening finds the same place.

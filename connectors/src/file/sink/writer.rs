@@ -59,6 +59,9 @@ impl LaneWriter for FileWriter {
     }
 
     fn finish(mut self: Box<Self>) -> Result<LaneOutput> {
+        if self.rows == 0 {
+            return Ok(LaneOutput::default());
+        }
         self.encoder.finish(&mut self.encoded)?;
         self.hand_over();
         let file = LaneFile { staged: self.staged, rows: self.rows, upload: self.upload.finish() };

@@ -1,86 +1,26 @@
 //! What every sink must do, whatever it writes to: nothing visible before publication, publication any number of times, and no trace of
 //! attempts that were never committed.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::SchemaRef;
+use crate::support::{Place, stage, visible};
+use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use waterclock_connectors::blackhole::Blackhole;
-use waterclock_connectors::connectors;
 use waterclock_connectors::for_each_batch::ForEachBatch;
 use waterclock_connectors::memory::MemorySink;
 use waterclock_connectors::stdout::{PrintSink, Style};
-use waterclock_core::batch::BatchContext;
-use waterclock_core::connector::{ConnectorContext, TableDefinition};
-use waterclock_core::id::{BatchId, Epoch, JobId, Nonce, Seq, SinkId};
-use waterclock_core::memory::MemoryBudget;
-use waterclock_core::options::Options;
-use waterclock_core::sink::{Attempt, Lane, Manifest, Owner, Sink, SinkContext};
-use waterclock_core::storage::{Access, Location, Storage, Store, StoreOptions};
-use waterclock_core::time::Timestamp;
+use waterclock_core::id::{BatchId, Epoch};
+use waterclock_core::sink::{Manifest, Sink};
 use waterclock_core::{ErrorKind, Result};
-
-fn rows(values: &[i64]) -> RecordBatch {
-    let texts = values.iter().map(|value| Some(format!("text {value}"))).collect::<StringArray>();
-    let columns = [("v", Arc::new(Int64Array::from(values.to_vec())) as ArrayRef), ("t", Arc::new(texts) as ArrayRef)];
-    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
-}
-
-fn schema() -> SchemaRef {
-    rows(&[]).schema()
-}
-
-struct Place {
-    storage: Storage,
-    scratch: Store,
-}
-
-impl Place {
-    fn new() -> Self {
-        let storage = Storage::builder().fsync(false).start().unwrap();
-        let location = Location::parse("memory://checkpoint/scratch/").unwrap();
-        let scratch = storage.open(&location, &StoreOptions::default(), Access::Write).unwrap();
-        Self { storage, scratch }
-    }
-
-    fn context(&self, job: &str, last_batch: Option<u64>) -> SinkContext {
-        let owner = Owner { job: JobId::from(job), sink: SinkId::from("out") };
-        SinkContext { owner, schema: schema(), scratch: self.scratch.clone(), last_batch: last_batch.map(BatchId) }
-    }
-
-    fn files(&self, location: &str, format: &str) -> Arc<dyn Sink> {
-        let location = Location::parse(location).unwrap();
-        let table =
-            TableDefinition { name: "out".into(), columns: None, format: format.into(), location: location.clone(), unbounded: false };
-        let context = ConnectorContext { storage: self.storage.clone() };
-        connectors().of(&location).unwrap().sink(&table, &mut Options::new("out", []), &context).unwrap()
-    }
-}
-
-fn stage(sink: &dyn Sink, batch: u64, epoch: u64, lanes: &[&[i64]]) -> Manifest {
-    let context = BatchContext { batch: BatchId(batch), trigger_time: Timestamp(0) };
-    let attempt = Attempt { seq: Seq(batch + 1), epoch: Epoch(epoch), nonce: Nonce::from("n0") };
-    let staging = sink.stage(&context, &attempt, &MemoryBudget::new(1 << 20)).unwrap();
-    let outputs = lanes.iter().enumerate().map(|(lane, values)| {
-        let mut writer = staging.lane(Lane(lane)).unwrap();
-        for value in *values {
-            writer.write(&rows(&[*value])).unwrap();
-        }
-        writer.finish().unwrap()
-    });
-    staging.finish(outputs.collect()).unwrap()
-}
 
 /// The suite. `seen` tells how many rows of each batch are visible.
 fn every_sink(place: &Place, make: &dyn Fn() -> Arc<dyn Sink>, seen: &dyn Fn() -> BTreeMap<u64, usize>) {
     let sink = make();
     sink.open(place.context("a", None)).unwrap();
-    let manifest = stage(sink.as_ref(), 0, 0, &[&[1, 2], &[3]]);
+    let manifest = stage(sink.as_ref(), 0, 0, &[&[1, 2], &[], &[3]]);
     assert_eq!(manifest.rows, 3);
+    assert!(manifest.files.iter().all(|file| file.rows > 0), "a lane without rows has a file");
     assert_eq!(seen(), BTreeMap::new(), "staged rows are visible");
 
     let text = serde_json::to_string(&manifest).unwrap();
@@ -101,32 +41,6 @@ fn every_sink(place: &Place, make: &dyn Fn() -> Arc<dyn Sink>, seen: &dyn Fn() -
         abandoned.files.iter().map(|file| &file.staged).collect::<Vec<_>>(),
         ours.files.iter().map(|file| &file.staged).collect::<Vec<_>>()
     );
-}
-
-/// Rows of visible files per batch, and the proof that nothing else is visible.
-fn visible(directory: &Path, extension: &str) -> BTreeMap<u64, usize> {
-    let mut batches = BTreeMap::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if name.starts_with('_') {
-            continue;
-        }
-        assert!(name.ends_with(extension), "{name}");
-        *batches.entry(name[..20].parse().unwrap()).or_insert(0) += count(&path, extension);
-    }
-    batches
-}
-
-fn count(path: &Path, extension: &str) -> usize {
-    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-    let file = std::fs::File::open(path).unwrap();
-    match extension {
-        "parquet" => ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().map(|batch| batch.unwrap().num_rows()).sum(),
-        "arrow" => arrow::ipc::reader::FileReader::try_new(file, None).unwrap().map(|batch| batch.unwrap().num_rows()).sum(),
-        "csv" => std::fs::read_to_string(path).unwrap().lines().count() - 1,
-        _ => std::fs::read_to_string(path).unwrap().lines().count(),
-    }
 }
 
 #[test]
