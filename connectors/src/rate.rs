@@ -41,6 +41,7 @@ pub fn machine_clock() -> Timestamp {
 struct Position {
     value: u64,
     started: Timestamp,
+    rows_per_second: u64,
 }
 
 struct RateSource {
@@ -93,7 +94,8 @@ impl RateSource {
 
     fn position(&mut self) -> Position {
         let clock = self.clock;
-        *self.position.get_or_insert_with(|| Position { value: 0, started: clock() })
+        let rows_per_second = self.rows_per_second;
+        *self.position.get_or_insert_with(|| Position { value: 0, started: clock(), rows_per_second })
     }
 }
 
@@ -116,7 +118,13 @@ impl Source for RateSource {
 
     fn restore(&mut self, _layers: &[StateLayer], last: &[PartitionCut]) -> Result<()> {
         self.position = last.last().map(|cut| position(&cut.end)).transpose()?;
-        Ok(())
+        match self.position {
+            Some(position) if position.rows_per_second != self.rows_per_second => Err(Error::config(format!(
+                "{}: this checkpoint was begun with rows_per_second={}, by which its rows are dated; keep it, or begin with a new checkpoint",
+                self.input, position.rows_per_second
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn fix_end(&mut self) -> Result<()> {
@@ -160,7 +168,7 @@ impl Source for RateSource {
                     scan: Arc::clone(scan),
                     rows: first..(first + SPLIT_ROWS).min(end.value),
                     started: start.started,
-                    rows_per_second: self.rows_per_second,
+                    rows_per_second: start.rows_per_second,
                 }));
             }
         }

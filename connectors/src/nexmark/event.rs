@@ -4,6 +4,7 @@
 //! before an event, the event of a row, and the newest person and auction at an event are plain arithmetic.
 
 use super::random::Draws;
+use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 use waterclock_core::time::Timestamp;
 
@@ -52,8 +53,8 @@ impl Kind {
     }
 }
 
-/// What the generator is asked for.
-#[derive(Debug, Clone, PartialEq)]
+/// What the generator is asked for. It stands in each commit record, beside the numbers that mean nothing without it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// The seed of all that is random.
     pub seed: u64,

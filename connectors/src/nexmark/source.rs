@@ -113,6 +113,22 @@ fn declared(table: &TableDefinition, kind: Kind) -> Result<SchemaRef> {
     Ok(Arc::clone(columns))
 }
 
+impl Generator {
+    /// Event numbers of another seed or rate are of another stream.
+    fn check(&self, range: &PartitionCut) -> Result<()> {
+        let begun: Settings = serde_json::from_value(range.detail.clone())
+            .or_error(ErrorKind::Corrupt, || format!("the cut of {} does not say how its rows are made", self.input))?;
+        match begun == self.settings {
+            true => Ok(()),
+            false => Err(Error::config(format!(
+                "{} makes other rows than those that this checkpoint was begun with; only 'events' may change: write seed={} and rate={} \
+                 (start, out_of_order, late_share and late_by as they were), or begin with a new checkpoint",
+                self.input, begun.seed, begun.rate
+            ))),
+        }
+    }
+}
+
 impl NexmarkSource {
     fn rows_left(&self) -> Option<u64> {
         let kind = self.generator.kind;
@@ -134,9 +150,9 @@ impl Source for NexmarkSource {
     }
 
     fn restore(&mut self, _layers: &[StateLayer], last: &[PartitionCut]) -> Result<()> {
-        if let Some(cut) = last.last() {
-            self.next = event_number(&cut.end)?;
-        }
+        let Some(cut) = last.last() else { return Ok(()) };
+        self.generator.check(cut)?;
+        self.next = event_number(&cut.end)?;
         Ok(())
     }
 
@@ -162,7 +178,7 @@ impl Source for NexmarkSource {
             partition: self.generator.partition.clone(),
             start: Offset(start.into()),
             end: Offset(self.next.into()),
-            detail: serde_json::Value::Null,
+            detail: serde_json::to_value(&self.generator.settings).or_error(ErrorKind::Internal, || "writing a cut".into())?,
         };
         Ok(Cut { partitions: vec![partition], more: lag != Some(0), lag })
     }
@@ -176,6 +192,7 @@ impl Source for NexmarkSource {
         let projected = scan.projected(&self.schema)?;
         let mut splits: Vec<Box<dyn Split>> = Vec::new();
         for range in &cut.partitions {
+            self.generator.check(range)?;
             let rows = kind.rows_before(event_number(&range.start)?)..kind.rows_before(event_number(&range.end)?);
             let mut first = rows.start;
             while first < rows.end {
@@ -285,6 +302,21 @@ mod tests {
                 }
                 assert_eq!(total, expected, "{kind} {limit}");
             }
+        }
+    }
+
+    #[test]
+    fn a_job_goes_on_with_more_events_and_not_with_other_ones() {
+        let cut = open("nexmark://bid?events=500&seed=3").unwrap().cut(&CutLimits::default()).unwrap();
+        let mut longer = open("nexmark://bid?events=1000&seed=3").unwrap();
+        longer.restore(&[], &cut.partitions).unwrap();
+        let rest = longer.cut(&CutLimits::default()).unwrap();
+        assert_eq!(rows(longer.as_ref(), &rest), 460);
+        for other in ["nexmark://bid?seed=4", "nexmark://bid?seed=3&rate=7", "nexmark://bid?seed=3&out_of_order=1s"] {
+            let mut other = open(other).unwrap();
+            let error = other.restore(&[], &cut.partitions).unwrap_err();
+            assert!(error.kind() == ErrorKind::Config && error.to_string().contains("seed=3"), "{error}");
+            assert_eq!(other.splits(&cut, &Arc::new(Scan::all(&other.schema()))).err().unwrap().kind(), ErrorKind::Config);
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use waterclock_connectors::connectors;
 use waterclock_connectors::rate::rate_source;
+use waterclock_core::ErrorKind;
 use waterclock_core::connector::{ConnectorContext, TableDefinition};
 use waterclock_core::id::{BatchId, PartitionId, SourceId};
 use waterclock_core::options::Options;
@@ -186,4 +187,14 @@ fn a_rate_gives_what_is_due_since_the_job_first_ran() {
     let second = restarted.cut(&CutLimits::default()).unwrap();
     let rows = read(&place, restarted.as_ref(), &second);
     assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &(12..22).collect::<Vec<i64>>()[..]);
+}
+
+#[test]
+fn a_job_keeps_its_rate() {
+    let clock = || Timestamp(1_000_000_000_000_000);
+    let mut source = rate("rate://?rows_per_second=7&rows=10", clock);
+    source.fix_end().unwrap();
+    let cut = source.cut(&CutLimits::default()).unwrap();
+    let error = rate("rate://?rows_per_second=8", clock).restore(&[], &cut.partitions).unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("rows_per_second=7"), "{error}");
 }
