@@ -95,4 +95,29 @@ mod tests {
             assert_eq!(refused(format, kind), None);
         }
     }
+
+    #[test]
+    fn what_can_be_held_is_not_refused_for_its_nulls() {
+        let required = |name: &str, kind| Field::new(name, kind, false);
+        let time = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
+        let window = DataType::Struct(vec![required("start", time.clone()), required("end", time)].into());
+        let entry = DataType::Struct(vec![required("key", DataType::Utf8), required("value", DataType::Int64)].into());
+        let kinds = [
+            window.clone(),
+            DataType::new_list(window, false),
+            DataType::Map(Arc::new(required("entries", entry)), false),
+            DataType::new_fixed_size_list(DataType::Float64, 3, false),
+            DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+            DataType::Utf8View,
+            DataType::Binary,
+            DataType::Decimal128(38, 10),
+            DataType::Null,
+        ];
+        for kind in kinds {
+            for format in [Format::Json, Format::Parquet, Format::Arrow, Format::Csv] {
+                let nested = kind.is_nested() && !matches!(kind, DataType::Dictionary(..));
+                assert_eq!(refused(format, kind.clone()).is_some(), format == Format::Csv && nested, "{format} {kind}");
+            }
+        }
+    }
 }

@@ -69,7 +69,7 @@ impl Sink for FileSink {
     }
 
     fn open(&self, context: SinkContext) -> Result<()> {
-        fits::check(self.format, &context.schema, &self.options).map_err(|error| error.within(format!("sink '{}'", context.owner.sink)))?;
+        fits::check(self.format, &context.schema, &self.options)?;
         let store = self.storage.open(&self.location, &self.store_options, Access::Write)?;
         owner::claim(&store, &context.owner, self.format, context.last_batch)?;
         // A second opening finds the same place.
