@@ -43,20 +43,20 @@ pub struct RunFlags {
     #[command(flatten)]
     pub checkpoint: CheckpointFlags,
 
-    /// Time between the starts of two batches
+    /// Time between the starts of two batches, unless the run has an end
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration, env = "WATERCLOCK_INTERVAL")]
     pub interval: Duration,
 
     /// Run one batch, within the limits, and end
-    #[arg(long, conflicts_with_all = ["until_caught_up", "drain", "interval"])]
+    #[arg(long, conflicts_with_all = ["until_caught_up", "drain"])]
     pub once: bool,
 
     /// Run up to what the sources hold now, in as many batches as the limits make, and end
-    #[arg(long, conflicts_with = "interval")]
+    #[arg(long)]
     pub until_caught_up: bool,
 
     /// End the stream: as --until-caught-up, then a last batch takes every watermark to its end. The job can't be resumed
-    #[arg(long, conflicts_with = "interval")]
+    #[arg(long)]
     pub drain: bool,
 
     /// End after so many batches
