@@ -64,17 +64,23 @@ fn a_paused_driver_that_wakes_does_no_harm() {
     for _ in 0..repetitions("WATERCLOCK_PAUSES", 5) {
         let place = TwoByTwo::prepare(FILES, ROWS);
         let mut paused = Invocation::catch_up(&place).start();
-        let batches = random.random_range(0..FILES as usize - 2);
+        // With a batch of its own it has opened the job; one that sleeps before that wakes up as the newer driver.
+        let batches = random.random_range(1..FILES as usize - 2);
         paused.until("some batches are visible", || published(&place) >= 2 * batches);
         if paused.ended_within(Duration::from_micros(random.random_range(0..20_000))).is_some() {
             continue;
         }
         paused.signal(Signal::STOP);
+        // One that has published everything may have looked at the head of the log, and be on its way out.
+        let had_finished = TwoByTwo::shown(&place) == truth;
         Invocation::catch_up(&place).finish().expect(0);
         let shown = TwoByTwo::shown(&place);
         assert_all_same(&shown, &truth);
         paused.signal(Signal::CONT);
-        paused.finish().expect(5);
+        let woken = paused.finish();
+        if !(had_finished && woken.status.success()) {
+            woken.expect(5);
+        }
         assert_eq!(TwoByTwo::shown(&place), shown, "the driver that woke up changed the output");
         Invocation::catch_up(&place).finish().expect(0);
         assert_eq!(TwoByTwo::shown(&place), shown);
