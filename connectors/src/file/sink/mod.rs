@@ -144,13 +144,19 @@ fn collect_local(root: &std::path::Path, current: Epoch) -> Result<()> {
         let entry = entry.or_error(ErrorKind::Unavailable, failed)?;
         let epoch = entry.file_name().to_str().and_then(paths::epoch_of);
         if epoch.is_some_and(|epoch| epoch < current) {
-            match std::fs::remove_dir_all(entry.path()) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::unavailable(failed()).caused_by(error)),
-                _ => {}
-            }
+            remove_leftovers(&entry.path()).or_error(ErrorKind::Unavailable, failed)?;
         }
     }
     Ok(())
+}
+
+/// A driver that was overtaken and does not know it yet may still put files there: those go at the next opening.
+fn remove_leftovers(directory: &std::path::Path) -> std::io::Result<()> {
+    use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if !matches!(error.kind(), NotFound | DirectoryNotEmpty) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn collect_objects(store: &Store, current: Epoch) -> Result<()> {
