@@ -16,7 +16,7 @@ use waterclock_core::sql::{SqlContext, plan_sql};
 use waterclock_core::storage::{Access, Location, Storage, Store, StoreOptions};
 use waterclock_scheduler::stored_schemas;
 
-/// See the [module](self).
+/// What a job is built with: connectors, storage, and the columns that an earlier run inferred.
 pub struct JobContext {
     storage: Storage,
     connectors: Connectors,

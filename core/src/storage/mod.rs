@@ -5,7 +5,7 @@
 //! - [`Location`] is where something is, without any credential, so that it can be printed anywhere.
 //! - [`Store`] is an object store below a root. All paths are relative to that root and can't leave it.
 //!
-//! Wrappers compose: a fault, a throttle or a lock is an [`ObjectStore`](object_store::ObjectStore) around the store, put there
+//! Wrappers compose: a fault, a throttle or a lock is an [`ObjectStore`] around the store, put there
 //! with [`StorageBuilder::wrap`].
 
 mod location;
