@@ -5,11 +5,14 @@
 //! into one physical [`Plan`](crate::plan::Plan), in which each source is read once.
 
 mod closure;
+mod errors;
+mod lateral;
 mod optimize;
 mod physical;
 mod stream;
 mod supported;
 
+pub(crate) use errors::config_error;
 pub use stream::Stream;
 
 use crate::error::{Error, Result};
@@ -18,9 +21,10 @@ use crate::job::Job;
 use crate::sink::{Sink, SinkMode, SinkSettings};
 use crate::source::{CutLimits, OnBadRow, Source, SourceSettings};
 use crate::sql::language::{Language, StreamTable};
+use crate::sql::syntax;
 use crate::storage::Location;
 use arrow::datatypes::SchemaRef;
-use datafusion_common::DataFusionError;
+use datafusion_common::TableReference;
 use datafusion_expr::{LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion_sql::parser::{DFParser, Statement};
 use datafusion_sql::planner::SqlToRel;
@@ -46,11 +50,6 @@ struct SinkEntry {
     settings: SinkSettings,
     sink: Arc<dyn Sink>,
     query: LogicalPlan,
-}
-
-/// An error of planning.
-pub(crate) fn config_error(cause: DataFusionError) -> Error {
-    Error::config(cause.strip_backtrace())
 }
 
 impl Default for Pipeline {
@@ -108,7 +107,10 @@ impl Pipeline {
         let entry = self.sources.iter().find(|entry| entry.settings.id.as_str() == name);
         let entry = entry.ok_or_else(|| Error::config(format!("there is no source '{name}'")))?;
         let table = Arc::new(StreamTable { schema: Arc::clone(&entry.schema) });
-        LogicalPlanBuilder::scan(name, table, None).and_then(LogicalPlanBuilder::build).map(Stream::of).map_err(config_error)
+        LogicalPlanBuilder::scan(TableReference::bare(name), table, None)
+            .and_then(LogicalPlanBuilder::build)
+            .map(Stream::of)
+            .map_err(config_error)
     }
 
     /// The rows of a SELECT over the sources.
@@ -126,8 +128,9 @@ impl Pipeline {
     }
 
     pub(crate) fn plan_query(&self, query: ast::Statement) -> Result<LogicalPlan> {
+        syntax::check(&query, &self.language)?;
         let planner = SqlToRel::new_with_options(&self.language, Language::parser_options());
-        let plan = planner.sql_statement_to_plan(query).map_err(config_error)?;
+        let plan = planner.sql_statement_to_plan(query).and_then(lateral::inline).map_err(config_error)?;
         supported::check(&plan)?;
         Ok(plan)
     }

@@ -18,7 +18,7 @@ use datafusion_common::{Column, DFSchema, DFSchemaRef};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::utils::{conjunction, disjunction};
 use datafusion_expr::{Expr, LogicalPlan, TableScan};
-use datafusion_physical_expr::expressions::Column as PhysicalColumn;
+use datafusion_physical_expr::expressions::{BinaryExpr, Column as PhysicalColumn};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,9 +58,9 @@ pub(super) fn plan(sources: Vec<(SourceSettings, SchemaRef, String)>, queries: &
     let mut logical = String::new();
     for (settings, query) in queries {
         (planner.sink, planner.steps) = (settings.id.to_string(), 0);
-        let translated = planner.translate(query)?;
         let schema = output_schema(query.schema());
-        let input = planner.in_full(translated, &schema)?;
+        let translated = planner.translate(query).and_then(|translated| planner.in_full(translated, &schema));
+        let input = translated.map_err(|error| error.within(format!("sink '{}'", settings.id)))?;
         logical.push_str(&format!("{}\n{}\n", settings.id, indented(&query.display_indent().to_string())));
         sinks.push(PlannedSink { settings: settings.clone(), input, schema });
     }
@@ -173,8 +173,7 @@ impl Planner {
         if let (None, Some(columns)) = (&predicate, plain_columns(&made)) {
             return Ok(Translated { upstream: from.upstream, columns });
         }
-        let names: Vec<String> = expressions.iter().map(|expression| expression.schema_name().to_string()).collect();
-        let step = FilterProject::try_new(self.schema_of(from.upstream), predicate, made, names, output_schema(schema))?;
+        let step = FilterProject::try_new(self.schema_of(from.upstream), predicate, made, output_schema(schema))?;
         let kind = if step.is_filter() { "filter" } else { "project" };
         Ok(self.step(kind, from.upstream, |id| NodeKind::Transform(Arc::new(step.named(id))), output_schema(schema)))
     }
@@ -223,8 +222,7 @@ impl Planner {
         }
         let pick = |&column: &usize| Arc::new(PhysicalColumn::new(given.field(column).name(), column)) as Arc<dyn PhysicalExpr>;
         let columns = from.columns.iter().map(pick).collect();
-        let names = schema.fields().iter().map(|field| field.name().clone()).collect();
-        let step = FilterProject::try_new(Arc::clone(&given), None, columns, names, Arc::clone(schema))?;
+        let step = FilterProject::try_new(Arc::clone(&given), None, columns, Arc::clone(schema))?;
         let made = self.step("columns", from.upstream, |id| NodeKind::Transform(Arc::new(step.named(id))), Arc::clone(schema));
         Ok(made.upstream)
     }
@@ -246,17 +244,20 @@ impl Planner {
     }
 }
 
-/// An expression over positions.
+/// An expression over positions. Integer arithmetic that overflows is an error: a wrapped sum is a wrong answer that nobody notices.
 fn physical(expression: &Expr, schema: &DFSchema, columns: &[usize]) -> Result<Arc<dyn PhysicalExpr>> {
     let made = create_physical_expr(expression, schema, &ExecutionProps::new(), &Default::default()).map_err(config_error)?;
-    let moved = |part: Arc<dyn PhysicalExpr>| {
-        let column = part.downcast_ref::<PhysicalColumn>().map(|column| PhysicalColumn::new(column.name(), columns[column.index()]));
-        Ok(match column {
-            Some(column) => Transformed::yes(Arc::new(column) as Arc<dyn PhysicalExpr>),
-            None => Transformed::no(part),
-        })
+    let adapted = |part: Arc<dyn PhysicalExpr>| {
+        if let Some(column) = part.downcast_ref::<PhysicalColumn>() {
+            let moved = PhysicalColumn::new(column.name(), columns[column.index()]);
+            return Ok(Transformed::yes(Arc::new(moved) as Arc<dyn PhysicalExpr>));
+        }
+        if let Some(binary) = part.downcast_ref::<BinaryExpr>() {
+            return Ok(Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>));
+        }
+        Ok(Transformed::no(part))
     };
-    made.transform(moved).map(|transformed| transformed.data).map_err(config_error)
+    made.transform(adapted).map(|transformed| transformed.data).map_err(config_error)
 }
 
 /// The positions, if the expressions are columns and nothing else.

@@ -1,7 +1,9 @@
-//! What a stream can do in this version, judged on the plan as the user wrote it, so that the error can speak of what they wrote.
+//! What a stream can do in this version, judged on the plan before it is optimized. Of SQL, most is refused by its
+//! [text](crate::sql::syntax) already; expressions written in Rust are judged here alone.
 
 use crate::error::{Error, Result};
 use crate::sql::functions::is_repeatable;
+use crate::sql::syntax::{INSTEAD_OF_AGGREGATE, refusal};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::{Expr, LogicalPlan};
 
@@ -18,22 +20,13 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
 }
 
 fn refuse(what: &str, instead: &str) -> Result<()> {
-    let separator = if instead.is_empty() { "" } else { "; " };
-    Err(Error::config(format!("{what} is not supported on a stream by this version{separator}{instead}")))
+    Err(refusal(what, instead))
 }
 
 fn check_node(node: &LogicalPlan) -> Result<()> {
     match node {
-        LogicalPlan::Aggregate(_) => refuse("an aggregate or GROUP BY", "select the rows, and aggregate where they are read"),
-        LogicalPlan::Distinct(_) => refuse("DISTINCT", "for UNION, write UNION ALL"),
-        LogicalPlan::Sort(_) => refuse("ORDER BY", "a stream has no last row; leave it out, and sort where the rows are read"),
-        LogicalPlan::Limit(_) => refuse("LIMIT", "a stream has no end; leave it out, or bound the run with --max-batches"),
-        LogicalPlan::Window(_) => refuse("a window function (OVER)", ""),
-        LogicalPlan::Join(_) => refuse("a join", ""),
-        LogicalPlan::RecursiveQuery(_) => refuse("WITH RECURSIVE", ""),
-        LogicalPlan::Values(_) => refuse("VALUES", "read a table"),
-        LogicalPlan::EmptyRelation(_) => refuse("a SELECT without FROM", "read a table"),
-        LogicalPlan::Subquery(_) => refuse("a subquery in an expression", ""),
+        LogicalPlan::Join(_) => refuse("a join of two tables", "UNNEST of a list of the same row can be joined"),
+        LogicalPlan::EmptyRelation(_) => refuse("a SELECT without a table in FROM", "read a table"),
         LogicalPlan::Projection(_)
         | LogicalPlan::Filter(_)
         | LogicalPlan::Union(_)
@@ -66,7 +59,7 @@ fn check_expression(expression: &Expr) -> Result<()> {
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => {
             refuse("a subquery in an expression", "")
         }
-        Expr::AggregateFunction(_) => refuse("an aggregate", "select the rows, and aggregate where they are read"),
+        Expr::AggregateFunction(_) => refuse("an aggregate", INSTEAD_OF_AGGREGATE),
         Expr::WindowFunction(_) => refuse("a window function (OVER)", ""),
         _ => Ok(()),
     }
@@ -81,7 +74,7 @@ pub(super) fn check_columns(plan: &LogicalPlan) -> Result<()> {
             return Err(Error::config("the column name '_op' is reserved for changes; give the column another name with AS"));
         }
         if fields[..index].iter().any(|earlier| earlier.name() == name) {
-            return Err(Error::config(format!("two columns of the output are called '{name}'; give one another name with AS")));
+            return Err(Error::config(super::errors::twice(name)));
         }
     }
     Ok(())

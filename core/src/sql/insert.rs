@@ -28,6 +28,9 @@ pub(super) fn add_sink(insert: &Insert, script: &Script, context: &SqlContext, p
 
 /// The query's columns, in the sink's order, under its names and types.
 fn fit(query: LogicalPlan, named: &[String], declared: Option<&SchemaRef>) -> Result<LogicalPlan> {
+    if let Some((_, name)) = named.iter().enumerate().find(|(index, name)| named[..*index].contains(name)) {
+        return Err(Error::config(format!("the column '{name}' is named twice; leave one out")));
+    }
     let columns = query.schema().columns();
     let Some(declared) = declared else {
         return if named.is_empty() { Ok(query) } else { rename(query, named) };
@@ -35,10 +38,11 @@ fn fit(query: LogicalPlan, named: &[String], declared: Option<&SchemaRef>) -> Re
     let names: Vec<&String> =
         if named.is_empty() { declared.fields().iter().map(|field| field.name()).collect() } else { named.iter().collect() };
     if columns.len() != names.len() {
-        return Err(Error::config(format!("the SELECT has {} columns, and {} are written", columns.len(), names.len())));
+        return Err(miscounted(columns.len(), &names));
     }
     if let Some(unknown) = names.iter().find(|name| declared.field_with_name(name).is_err()) {
-        return Err(Error::config(format!("the table has no column '{unknown}'")));
+        let known: Vec<&str> = declared.fields().iter().map(|field| field.name().as_str()).collect();
+        return Err(Error::config(format!("the table has no column '{unknown}'; it has: {}", known.join(", "))));
     }
     let mut written = Vec::new();
     for field in declared.fields() {
@@ -62,10 +66,19 @@ fn fit(query: LogicalPlan, named: &[String], declared: Option<&SchemaRef>) -> Re
     LogicalPlanBuilder::from(query).project(written).and_then(LogicalPlanBuilder::build).map_err(config_error)
 }
 
+fn miscounted(selected: usize, written: &[&String]) -> Error {
+    let names: Vec<&str> = written.iter().map(|name| name.as_str()).collect();
+    Error::config(format!(
+        "the SELECT gives {selected} columns, and {} are written: {}; make them the same, column by column",
+        names.len(),
+        names.join(", ")
+    ))
+}
+
 fn rename(query: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
     let columns = query.schema().columns();
     if columns.len() != names.len() {
-        return Err(Error::config(format!("the SELECT has {} columns, and {} are named", columns.len(), names.len())));
+        return Err(miscounted(columns.len(), &names.iter().collect::<Vec<_>>()));
     }
     let written = columns.into_iter().zip(names).map(|(column, name)| Expr::Column(column).alias(name));
     LogicalPlanBuilder::from(query).project(written).and_then(LogicalPlanBuilder::build).map_err(config_error)

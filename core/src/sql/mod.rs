@@ -9,6 +9,7 @@ pub(crate) mod functions;
 mod insert;
 pub(crate) mod language;
 mod statements;
+pub(crate) mod syntax;
 mod tables;
 
 use crate::connector::{ConnectorContext, Connectors};

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::pipeline::config_error;
 use crate::storage::Location;
-use datafusion_common::TableReference;
+use datafusion_common::{DataFusionError, TableReference};
 use datafusion_sql::parser::{CreateExternalTable, DFParser, Statement};
 use datafusion_sql::resolve::resolve_table_references;
 use datafusion_sql::sqlparser::ast::{self, ObjectName, ObjectNamePart, Value};
@@ -64,8 +65,7 @@ impl Script {
 
 /// Takes a file apart.
 pub(super) fn parse(text: &str) -> Result<Script> {
-    let statements =
-        DFParser::parse_sql(text).map_err(|cause| Error::config(format!("the SQL can't be read: {}", cause.strip_backtrace())))?;
+    let statements = DFParser::parse_sql(text).map_err(|cause| unreadable(text, cause))?;
     let mut script = Script { tables: BTreeMap::new(), inserts: Vec::new() };
     for statement in statements {
         match statement {
@@ -90,6 +90,30 @@ pub(super) fn parse(text: &str) -> Result<Script> {
     }
     check_tables(&script)?;
     Ok(script)
+}
+
+/// A parser's message ends with the token at which it gave up, and where that stands. Behind OPTIONS the token may be a credential.
+fn unreadable(text: &str, cause: DataFusionError) -> Error {
+    let message = config_error(cause);
+    let shown = match message.message().split_once("found: ") {
+        Some((expected, found)) => {
+            let (token, place) = found.split_at(found.rfind(" at Line").unwrap_or(found.len()));
+            if may_be_credential(text, token, place) {
+                format!("{expected}found something else{place}")
+            } else {
+                message.message().to_owned()
+            }
+        }
+        None => message.message().to_owned(),
+    };
+    Error::config(format!("the SQL can't be read: {shown}"))
+}
+
+fn may_be_credential(text: &str, token: &str, place: &str) -> bool {
+    let line = place.split(|letter: char| !letter.is_ascii_digit()).find_map(|digits| digits.parse().ok());
+    let before = text.lines().take(line.unwrap_or(usize::MAX)).collect::<Vec<_>>().join("\n").to_lowercase();
+    let in_options = before.rfind("options") > before.rfind("insert into");
+    token != "EOF" && (in_options || token.contains(['\'', '"']))
 }
 
 /// Only the first words: what follows may be a credential.
@@ -124,7 +148,7 @@ fn check_tables(script: &Script) -> Result<()> {
 }
 
 /// An identifier as the planner sees it: in lower case unless it is quoted.
-pub(super) fn identifier(name: &ast::Ident) -> String {
+pub(crate) fn identifier(name: &ast::Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
@@ -146,6 +170,14 @@ fn table(create: CreateExternalTable) -> Result<Table> {
     }
     if !create.constraints.is_empty() {
         return refuse("a constraint");
+    }
+    if create.if_not_exists || create.or_replace || create.temporary {
+        return refuse("IF NOT EXISTS, OR REPLACE or TEMPORARY");
+    }
+    let kept = |option: &ast::ColumnOptionDef| matches!(option.option, ast::ColumnOption::Null | ast::ColumnOption::NotNull);
+    if let Some(option) = create.columns.iter().flat_map(|column| &column.options).find(|option| !kept(option)) {
+        let words = option.to_string();
+        return refuse(&format!("'{}' of a column", words.split_whitespace().next().unwrap_or(&words)));
     }
     let [location] = create.locations.as_slice() else { return refuse("more than one LOCATION") };
     let location = Location::parse(location).map_err(|error| error.within(format!("table '{name}'")))?;

@@ -7,7 +7,7 @@ use crate::connector::TableDefinition;
 use crate::error::{Error, Result};
 use crate::id::{SinkId, SourceId};
 use crate::options::Options;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, config_error};
 use crate::sink::Sink;
 use crate::source::{CutLimits, EventTime, OnBadRow, SourceSettings};
 use crate::storage::{Location, StoreOptions};
@@ -47,6 +47,7 @@ fn add_source(table: &Table, context: &SqlContext, pipeline: &mut Pipeline) -> R
     let connector = context.connectors.of(&table.location)?;
     let source = connector.source(&definition, &settings, &mut options, &context.connector_context)?;
     options.finish()?;
+    check_names(&source.schema())?;
     check_event_time(&settings, &source.schema())?;
     let dead_letter = match &settings.on_bad_row {
         OnBadRow::Fail => None,
@@ -73,11 +74,9 @@ pub(super) fn declared_columns(table: &Table) -> Result<Option<SchemaRef>> {
     }
     let language = Language::new();
     let planner = SqlToRel::new_with_options(&language, Language::parser_options());
-    let schema = planner
-        .build_schema(table.columns.clone())
-        .map_err(|cause| Error::config(format!("table '{}': {}", table.name, cause.strip_backtrace())))?;
-    check_names(&schema)?;
-    Ok(Some(Arc::new(schema)))
+    let schema = planner.build_schema(table.columns.clone()).map_err(config_error);
+    let schema = schema.and_then(|schema| check_names(&schema).map(|()| schema));
+    schema.map(|schema| Some(Arc::new(schema))).map_err(|error| in_table(&table.name, error))
 }
 
 fn check_names(schema: &Schema) -> Result<()> {

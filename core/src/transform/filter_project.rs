@@ -8,13 +8,14 @@ use crate::id::OperatorId;
 use crate::operator::Transform;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{FilterBuilder, prep_null_mask_filter};
-use arrow::datatypes::SchemaRef;
-use datafusion_common::ScalarValue;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_expr::ColumnarValue;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 /// See the [module](self).
@@ -27,15 +28,12 @@ pub struct FilterProject {
     kept_schema: SchemaRef,
     /// Over the kept columns.
     expressions: Vec<Arc<dyn PhysicalExpr>>,
-    /// How the expressions are called in messages.
-    names: Vec<String>,
     schema: SchemaRef,
     reads_clock: bool,
 }
 
 impl FilterProject {
-    /// A step over rows of `input`: those for which the predicate is true, as these expressions. `names` tell the expressions apart in
-    /// messages, `schema` is the output's.
+    /// A step over rows of `input`: those for which the predicate is true, as these expressions, under the names of `schema`.
     ///
     /// # Errors
     /// `Internal` if the expressions don't fit the schemas.
@@ -43,14 +41,13 @@ impl FilterProject {
         input: SchemaRef,
         predicate: Option<Arc<dyn PhysicalExpr>>,
         expressions: Vec<Arc<dyn PhysicalExpr>>,
-        names: Vec<String>,
         schema: SchemaRef,
     ) -> Result<Self> {
         let kept = columns_of(&expressions);
         let expressions = expressions.into_iter().map(|expression| moved(expression, &kept)).collect::<Result<Vec<_>>>()?;
         let kept_schema = Arc::new(input.project(&kept).or_error(ErrorKind::Internal, || "columns of a projection".into())?);
         let reads_clock = expressions.iter().chain(&predicate).any(clock::reads_clock);
-        Ok(Self { id: None, predicate, kept, kept_schema, expressions, names, schema, reads_clock })
+        Ok(Self { id: None, predicate, kept, kept_schema, expressions, schema, reads_clock })
     }
 
     /// The same step, under a name for messages.
@@ -65,16 +62,16 @@ impl FilterProject {
         self.predicate.is_some()
     }
 
-    fn failed(&self, doing: &str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    fn failed(&self, what: &str, cause: &DataFusionError) -> Error {
         let id = self.id.as_ref().map_or_else(|| "a projection".to_owned(), |id| format!("operator '{id}'"));
-        Error::bad_data(format!("{id} can't compute {doing}")).caused_by(cause)
+        Error::bad_data(format!("{id} can't compute {what}")).caused_by(cause.find_root().strip_backtrace())
     }
 
     /// The kept columns of the rows that pass.
     fn filter(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
         let columns = || self.kept.iter().map(|&column| Arc::clone(rows.column(column)));
         let Some(predicate) = &self.predicate else { return self.batch_of_kept(columns().collect(), rows.num_rows()).map(Some) };
-        let value = predicate.evaluate(rows).map_err(|cause| self.failed(&predicate.to_string(), cause.strip_backtrace()))?;
+        let value = predicate.evaluate(rows).map_err(|cause| self.failed(&format!("the condition {}", Sql(predicate)), &cause))?;
         let mask = match value {
             ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))) => {
                 return self.batch_of_kept(columns().collect(), rows.num_rows()).map(Some);
@@ -127,30 +124,35 @@ impl Transform for FilterProject {
 
     fn apply(&self, rows: RecordBatch) -> Result<RecordBatch> {
         let Some(kept) = self.filter(&rows)? else { return Ok(RecordBatch::new_empty(Arc::clone(&self.schema))) };
-        let compute = |(expression, name): (&Arc<dyn PhysicalExpr>, &String)| {
+        let compute = |(expression, field): (&Arc<dyn PhysicalExpr>, &FieldRef)| {
             let value = expression.evaluate(&kept).and_then(|value| value.into_array(kept.num_rows()));
-            value.map_err(|cause| self.failed(name, cause.strip_backtrace()))
+            value.map_err(|cause| self.failed(&format!("{} for the column '{}'", Sql(expression), field.name()), &cause))
         };
-        let columns = self.expressions.iter().zip(&self.names).map(compute).collect::<Result<_>>()?;
+        let columns = self.expressions.iter().zip(self.schema.fields()).map(compute).collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(kept.num_rows()));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .or_error(ErrorKind::Internal, || "the output of a projection".into())
     }
 
     fn describe(&self) -> String {
-        let shown = |(expression, name): (&Arc<dyn PhysicalExpr>, &String)| {
-            let expression = expression.to_string();
-            if expression.rsplit_once('@').is_some_and(|(column, _)| column == name) {
-                name.clone()
-            } else {
-                format!("{name} = {expression}")
-            }
+        let shown = |(expression, field): (&Arc<dyn PhysicalExpr>, &FieldRef)| {
+            let (name, expression) = (field.name(), Sql(expression).to_string());
+            if *name == expression { expression } else { format!("{name} = {expression}") }
         };
-        let columns: Vec<String> = self.expressions.iter().zip(&self.names).map(shown).collect();
+        let columns: Vec<String> = self.expressions.iter().zip(self.schema.fields()).map(shown).collect();
         match &self.predicate {
-            Some(predicate) => format!("filter {predicate}, then [{}]", columns.join(", ")),
+            Some(predicate) => format!("filter {}, then [{}]", Sql(predicate), columns.join(", ")),
             None => format!("[{}]", columns.join(", ")),
         }
+    }
+}
+
+/// An expression as a user would write it: columns by name, without their positions.
+struct Sql<'a>(&'a Arc<dyn PhysicalExpr>);
+
+impl fmt::Display for Sql<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_sql(f)
     }
 }
 
