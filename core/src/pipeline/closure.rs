@@ -33,6 +33,11 @@ impl MapBatchesNode {
         MapBatches::new(&self.id, self.output(), Arc::clone(&self.function))
     }
 
+    /// Whether it is the same call, met again on another way from the same stream.
+    pub(super) fn is_same_call(&self, other: &Self) -> bool {
+        self == other && Arc::ptr_eq(&self.function, &other.function)
+    }
+
     /// What makes it the same node: its name, which is unique in a job, and what it stands on.
     fn identity(&self) -> (&str, &LogicalPlan) {
         (&self.id, &self.input)

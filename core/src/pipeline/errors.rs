@@ -40,5 +40,5 @@ fn schema_error(cause: &SchemaError) -> String {
 
 /// What is said of two columns of one name.
 pub(super) fn twice(name: &str) -> String {
-    format!("two columns of the output are called '{name}'; give one another name with AS")
+    format!("two columns are called '{name}'; give one another name with AS")
 }

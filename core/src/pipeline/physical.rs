@@ -46,7 +46,7 @@ fn each_scan(query: &LogicalPlan, visit: &mut dyn FnMut(&TableScan)) -> Result<(
 
 /// Plans all queries as one.
 pub(super) fn plan(sources: Vec<(SourceSettings, SchemaRef, String)>, queries: &[(SinkSettings, LogicalPlan)]) -> Result<Plan> {
-    let mut planner = Planner { sources: Vec::new(), nodes: Vec::new(), sink: String::new(), steps: 0 };
+    let mut planner = Planner { sources: Vec::new(), nodes: Vec::new(), calls: Vec::new(), sink: String::new(), steps: 0 };
     for (index, (settings, schema, description)) in sources.into_iter().enumerate() {
         let scan = Arc::new(scan_of(&settings, &schema, queries)?);
         let id = OperatorId::from(format!("scan-{}", settings.id));
@@ -123,6 +123,8 @@ struct Translated {
 struct Planner {
     sources: Vec<PlannedSource>,
     nodes: Vec<Node>,
+    /// The calls of functions so far: a stream that goes two ways behind a call goes through it once.
+    calls: Vec<(MapBatchesNode, NodeId)>,
     /// The sink whose query is translated: it names the steps.
     sink: String,
     steps: usize,
@@ -201,6 +203,10 @@ impl Planner {
     }
 
     fn map_batches(&mut self, node: &MapBatchesNode) -> Result<Translated> {
+        let columns = (0..node.output().fields().len()).collect();
+        if let Some((_, made)) = self.calls.iter().find(|(call, _)| call.is_same_call(node)) {
+            return Ok(Translated { upstream: (*made).into(), columns });
+        }
         let from = self.translate(&node.input)?;
         let upstream = self.in_full(from, &output_schema(node.input.schema()))?;
         let id = OperatorId::from(&node.id);
@@ -209,8 +215,8 @@ impl Planner {
         }
         let schema = node.output();
         let kind = NodeKind::Transform(Arc::new(node.transform()));
-        let columns = (0..schema.fields().len()).collect();
         self.nodes.push(Node { id, kind, inputs: vec![upstream], outputs: vec![schema] });
+        self.calls.push((node.clone(), NodeId(self.nodes.len() - 1)));
         Ok(Translated { upstream: NodeId(self.nodes.len() - 1).into(), columns })
     }
 

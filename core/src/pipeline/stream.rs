@@ -3,6 +3,7 @@
 use super::closure::MapBatchesNode;
 use super::config_error;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::sql::functions::on_batch_time;
 use crate::transform::BatchFunction;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -42,7 +43,7 @@ impl Stream {
     /// # Errors
     /// `Config` if the condition names an unknown column, or is no condition.
     pub fn filter(self, condition: Expr) -> Result<Self> {
-        self.build(|plan| plan.filter(condition))
+        self.build(|plan| plan.filter(on_batch_time(condition)))
     }
 
     /// These expressions of each row.
@@ -50,7 +51,7 @@ impl Stream {
     /// # Errors
     /// `Config` if an expression names an unknown column, or if its types don't fit.
     pub fn select(self, expressions: impl IntoIterator<Item = Expr>) -> Result<Self> {
-        self.build(|plan| plan.project(expressions))
+        self.build(|plan| plan.project(expressions.into_iter().map(on_batch_time)))
     }
 
     /// All columns, and one more; or with one replaced, if there is a column of that name.
@@ -117,8 +118,23 @@ impl Stream {
         R: IntoIterator<Item = O>,
         F: Fn(I) -> R + Send + Sync + 'static,
     {
-        let fields = fields_of::<O>(id)?;
-        let schema = Arc::new(Schema::new(fields.clone()));
+        let schema = Arc::new(Schema::new(fields_of::<O>(id)?));
+        self.flat_map_with_schema(id, schema, function)
+    }
+
+    /// As [`flat_map`](Self::flat_map), with the columns that come out given: for types whose columns can't be told from them, such as
+    /// times of the crate `chrono`, which need a TIMESTAMP.
+    ///
+    /// # Errors
+    /// `Config` if the schema can't be used.
+    pub fn flat_map_with_schema<I, O, R, F>(self, id: &str, schema: SchemaRef, function: F) -> Result<Self>
+    where
+        I: DeserializeOwned,
+        O: Serialize,
+        R: IntoIterator<Item = O>,
+        F: Fn(I) -> R + Send + Sync + 'static,
+    {
+        let fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
         self.map_batches(id, schema, move |rows| {
             let read: Vec<I> = serde_arrow::from_record_batch(rows).or_error(ErrorKind::BadData, || "reading rows".into())?;
             let made: Vec<O> = read.into_iter().flat_map(&function).collect();
@@ -132,6 +148,7 @@ fn fields_of<T: DeserializeOwned>(id: &str) -> Result<Vec<FieldRef>> {
     let options = TracingOptions::default().strings_as_large_utf8(false).sequence_as_large_list(false);
     Vec::<FieldRef>::from_type::<T>(options).map_err(|cause| {
         let name = std::any::type_name::<T>();
-        Error::config(format!("operator '{id}': the columns of {name} can't be told from the type; use map_batches")).caused_by(cause)
+        Error::config(format!("operator '{id}': the columns of {name} can't be told from the type; give them to flat_map_with_schema"))
+            .caused_by(cause)
     })
 }

@@ -1,8 +1,9 @@
 //! The functions of the language: DataFusion's, and those that read the batch's clock.
 
 use arrow::datatypes::{DataType, TimeUnit};
+use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Result as PlanResult, ScalarValue};
-use datafusion_expr::{ColumnarValue, HigherOrderUDF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::{ColumnarValue, Expr, HigherOrderUDF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -73,6 +74,23 @@ impl ScalarUDFImpl for BatchTime {
     fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> PlanResult<ColumnarValue> {
         datafusion_common::internal_err!("{}() was not replaced by the batch's time", self.name)
     }
+}
+
+/// The expression with the library's functions of the clock replaced by the batch's: those of a program in Rust are DataFusion's own.
+pub(crate) fn on_batch_time(expression: Expr) -> Expr {
+    let original = expression.clone();
+    let replace = |part: Expr| {
+        Ok(match &part {
+            Expr::ScalarFunction(call) if call.func.inner().downcast_ref::<BatchTime>().is_none() => {
+                match BATCH_TIME.iter().find(|(name, _)| *name == call.func.name()) {
+                    Some((name, part)) => Transformed::yes(BatchTime::function(name, *part).call(Vec::new())),
+                    None => Transformed::no(part),
+                }
+            }
+            _ => Transformed::no(part),
+        })
+    };
+    expression.transform(replace).map_or(original, |replaced| replaced.data)
 }
 
 /// Whether a function gives the same value for the same arguments within a batch, and again when the batch is replayed.

@@ -4,7 +4,7 @@ use super::functions::{higher_order_functions, scalar_functions};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{Result as PlanResult, TableReference, plan_err};
-use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, RelationPlannerContext, RelationPlanning, TypePlanner};
 use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableProviderFilterPushDown, TableSource, WindowUDF};
 use datafusion_sql::planner::ParserOptions;
 use datafusion_sql::sqlparser::ast;
@@ -18,6 +18,7 @@ pub(crate) struct Language {
     higher_order: BTreeMap<String, Arc<HigherOrderUDF>>,
     aggregates: BTreeMap<String, Arc<AggregateUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
+    relations: Vec<Arc<dyn RelationPlanner>>,
     config: ConfigOptions,
 }
 
@@ -44,6 +45,7 @@ impl Language {
             higher_order: higher_order_functions(),
             aggregates,
             planners,
+            relations: vec![Arc::new(LateralUnnest)],
             config: ConfigOptions::new(),
         }
     }
@@ -72,6 +74,10 @@ impl ContextProvider for Language {
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         &self.planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
@@ -131,6 +137,32 @@ impl TypePlanner for Types {
             }
             _ => None,
         })
+    }
+}
+
+/// `LATERAL UNNEST(...)` is `UNNEST(...)`, which sees the tables before it anyway.
+#[derive(Debug)]
+struct LateralUnnest;
+
+impl RelationPlanner for LateralUnnest {
+    fn plan_relation(&self, relation: ast::TableFactor, _context: &mut dyn RelationPlannerContext) -> PlanResult<RelationPlanning> {
+        let relation = match relation {
+            ast::TableFactor::Function { lateral: true, name, args, with_ordinality, alias }
+                if name.to_string().eq_ignore_ascii_case("unnest") && args.iter().all(|argument| expression(argument).is_some()) =>
+            {
+                let array_exprs = args.iter().filter_map(expression).cloned().collect();
+                ast::TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_offset_alias: None, with_ordinality }
+            }
+            other => other,
+        };
+        Ok(RelationPlanning::Original(Box::new(relation)))
+    }
+}
+
+fn expression(argument: &ast::FunctionArg) -> Option<&ast::Expr> {
+    match argument {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expression)) => Some(expression),
+        _ => None,
     }
 }
 

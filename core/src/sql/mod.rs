@@ -13,7 +13,7 @@ pub(crate) mod syntax;
 mod tables;
 
 use crate::connector::{ConnectorContext, Connectors};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::id::SourceId;
 use crate::job::Job;
 use crate::pipeline::Pipeline;
@@ -36,6 +36,19 @@ pub struct SqlContext {
 /// # Errors
 /// `Config` for anything wrong in the text; `Unavailable` if columns can't be inferred.
 pub fn plan_sql(text: &str, context: &SqlContext) -> Result<Job> {
+    let planner = std::thread::Builder::new().name("waterclock-planner".into()).stack_size(STACK_BYTES);
+    std::thread::scope(|scope| {
+        let planner =
+            planner.spawn_scoped(scope, || plan(text, context)).or_error(ErrorKind::Internal, || "can't start planning".into())?;
+        planner.join().unwrap_or_else(|_| Err(Error::internal("the planner panicked; please report the SQL that it was given")))
+    })
+}
+
+/// Parser, planner and optimizer descend into an expression as deep as it is. Written by a program, a condition with a thousand ORs is
+/// not rare, and a stack overflow is no error but an abort. Only what is used of it is memory.
+const STACK_BYTES: usize = 256 << 20;
+
+fn plan(text: &str, context: &SqlContext) -> Result<Job> {
     let script = statements::parse(text)?;
     if script.inserts.is_empty() {
         return Err(Error::config("the file has no INSERT INTO ... SELECT: nothing would be computed"));

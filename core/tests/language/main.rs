@@ -1,0 +1,17 @@
+//! The language, from text or Rust to rows: plans are made by the public API and run, without a driver, on rows in memory.
+
+// A panic here is a failure with a place.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod clock;
+mod errors;
+mod expressions;
+mod functions;
+mod modes;
+mod pipelines;
+mod plans;
+mod queries;
+mod refusals;
+mod support;
+mod times;
+mod unnest;

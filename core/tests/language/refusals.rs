@@ -1,0 +1,66 @@
+//! What a stream can't do in this version is refused by the name that the user wrote.
+
+use crate::support::{assert_says, error};
+
+/// A query, the construct that is named, and what is said to do instead.
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("SELECT count(*) FROM t", "the aggregate count()", "aggregate where they are read"),
+    ("SELECT a, sum(b) FROM t", "the aggregate sum()", "aggregate where they are read"),
+    ("SELECT a FROM t GROUP BY a", "GROUP BY", "aggregate where they are read"),
+    ("SELECT a FROM t GROUP BY ALL", "GROUP BY", ""),
+    ("SELECT a FROM t HAVING a > 1", "HAVING", "write WHERE"),
+    ("SELECT DISTINCT a FROM t", "DISTINCT", ""),
+    ("SELECT DISTINCT ON (a) a, b FROM t", "DISTINCT ON", ""),
+    ("SELECT a FROM t ORDER BY a", "ORDER BY", "sort where the rows are read"),
+    ("SELECT x.a FROM (SELECT a FROM t ORDER BY a) x", "ORDER BY", ""),
+    ("SELECT a FROM t LIMIT 3", "LIMIT", "--max-batches"),
+    ("SELECT a FROM t OFFSET 3", "OFFSET", ""),
+    ("SELECT a FROM t FETCH FIRST 3 ROWS ONLY", "FETCH", ""),
+    ("SELECT TOP 3 a FROM t", "TOP", ""),
+    ("SELECT row_number() OVER (ORDER BY a) FROM t", "row_number OVER", ""),
+    ("SELECT sum(a) OVER () FROM t", "sum OVER", ""),
+    ("SELECT sum(a) OVER w FROM t WINDOW w AS (PARTITION BY b)", "WINDOW", ""),
+    ("SELECT a FROM t QUALIFY a = 1", "QUALIFY", ""),
+    ("SELECT a FROM t UNION SELECT a FROM u", "UNION without ALL", "write UNION ALL"),
+    ("SELECT a FROM t UNION ALL SELECT a FROM u UNION SELECT a FROM u", "UNION without ALL", ""),
+    ("SELECT a FROM t EXCEPT SELECT a FROM u", "EXCEPT", ""),
+    ("SELECT a FROM t INTERSECT ALL SELECT a FROM u", "INTERSECT", ""),
+    ("SELECT t.a FROM t JOIN u ON t.a = u.a", "a join", ""),
+    ("SELECT t.a FROM t, u", "a join", ""),
+    ("SELECT t.a FROM t LEFT JOIN (SELECT a FROM u) x ON t.a = x.a", "a join", ""),
+    ("SELECT a FROM t WHERE a IN (SELECT a FROM u)", "a subquery in an expression", "in FROM"),
+    ("SELECT a FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.a = t.a)", "a subquery in an expression", ""),
+    ("SELECT a, (SELECT b FROM u) FROM t", "a subquery in an expression", ""),
+    ("VALUES (1), (2)", "VALUES", "read a table"),
+    ("SELECT 1", "a SELECT without a table in FROM", "read a table"),
+    ("SELECT x FROM UNNEST([1, 2]) AS l(x)", "a SELECT without a table in FROM", ""),
+    ("WITH RECURSIVE r AS (SELECT a FROM t UNION ALL SELECT a + 1 FROM r) SELECT a FROM r", "WITH RECURSIVE", ""),
+    ("SELECT a FROM t TABLESAMPLE (10 PERCENT)", "TABLESAMPLE", "hash of a column"),
+    ("SELECT a FROM t FOR UPDATE", "FOR UPDATE", ""),
+    ("SELECT a INTO x FROM t", "SELECT INTO", "INSERT INTO"),
+    ("SELECT a, e FROM t, UNNEST(list) WITH ORDINALITY AS x(e, n)", "WITH ORDINALITY", ""),
+    ("SELECT upper(s) FILTER (WHERE a > 1) FROM t", "FILTER", "CASE"),
+];
+
+#[test]
+fn each_construct_is_refused_by_its_name() {
+    for (query, construct, instead) in REFUSED {
+        let message = error(&format!("INSERT INTO out {query}"));
+        assert_says(&message, &["INSERT INTO out", construct, "is not supported by this version", instead]);
+    }
+}
+
+#[test]
+fn functions_that_a_replay_could_not_repeat_are_refused() {
+    for function in ["random", "uuid"] {
+        for query in [format!("SELECT {function}() FROM t"), format!("SELECT a FROM t WHERE {function}() IS NOT NULL")] {
+            let message = error(&format!("INSERT INTO out {query}"));
+            assert_says(&message, &["INSERT INTO out", &format!("{function}()"), "repeated", "derive the value from the row"]);
+        }
+    }
+}
+
+#[test]
+fn a_parameter_has_no_value() {
+    assert_says(&error("INSERT INTO out SELECT a FROM t WHERE a > $1"), &["INSERT INTO out", "$1", "write the value"]);
+}
