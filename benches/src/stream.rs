@@ -2,7 +2,7 @@
 
 use crate::bids::Bids;
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
@@ -26,12 +26,22 @@ pub struct Settings {
     pub fsync: bool,
     /// Memory for data between two steps, in bytes.
     pub memory_budget_bytes: usize,
+    /// Whether the stream ends with what is there.
+    pub drain: bool,
+    /// After how many batches to stop.
+    pub max_batches: Option<NonZeroU64>,
 }
 
 impl Default for Settings {
     /// The command's own defaults.
     fn default() -> Self {
-        Self { threads: available_parallelism().unwrap_or(NonZeroUsize::MIN), fsync: true, memory_budget_bytes: 512 << 20 }
+        Self {
+            threads: available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            fsync: true,
+            memory_budget_bytes: 512 << 20,
+            drain: false,
+            max_batches: None,
+        }
     }
 }
 
@@ -74,8 +84,8 @@ pub fn run(sql: &str, checkpoint: &Path, settings: &Settings) -> Result<Vec<Batc
     let checkpoint = storage.open(&Location::from_path(checkpoint)?, &StoreOptions::default(), Access::Write)?;
     let driver_settings = DriverSettings {
         trigger: Trigger::UntilCaughtUp,
-        drain: false,
-        max_batches: None,
+        drain: settings.drain,
+        max_batches: settings.max_batches,
         executor: ExecutorSettings { threads: settings.threads, memory_budget_bytes: settings.memory_budget_bytes },
         configuration: serde_json::Value::Null,
     };

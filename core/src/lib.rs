@@ -1,6 +1,7 @@
 //! What a Waterclock pipeline is and computes: plans, SQL, operators, state, event time, and the traits that sources and sinks
 //! implement. There is no clock here, no driver and no connector.
 
+pub mod aggregate;
 pub mod batch;
 pub mod connector;
 pub mod error;
@@ -18,5 +19,6 @@ pub mod state;
 pub mod storage;
 pub mod time;
 pub mod transform;
+pub mod window;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};

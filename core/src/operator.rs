@@ -41,6 +41,7 @@ pub struct Port(pub usize);
 #[derive(Debug, Default)]
 pub struct Output {
     batches: Vec<(Port, RecordBatch)>,
+    late_rows: u64,
 }
 
 impl Output {
@@ -49,6 +50,16 @@ impl Output {
         if rows.num_rows() > 0 {
             self.batches.push((port, rows));
         }
+    }
+
+    /// Counts rows that were dropped because everything that they could belong to had closed before this batch.
+    pub fn count_late(&mut self, rows: u64) {
+        self.late_rows += rows;
+    }
+
+    /// How many rows were dropped as late so far.
+    pub fn late_rows(&self) -> u64 {
+        self.late_rows
     }
 
     /// Takes what was emitted so far.
@@ -72,9 +83,9 @@ pub trait Operator: Send {
     /// What changed since the last checkpoint. Called after every batch, before the next one mutates.
     fn checkpoint(&mut self) -> Result<Vec<StateChange>>;
 
-    /// Takes state back: all layers, oldest first, with the rows of this instance's key groups only. Called once, on a new
-    /// instance.
-    fn restore(&mut self, layers: &[StateLayer]) -> Result<()>;
+    /// Takes state back: each table once and whole, with the rows of this instance's key groups only, and the output's watermark as it
+    /// was. Rows that the watermark has passed may still be there. Called once, on a new instance.
+    fn restore(&mut self, tables: &[StateLayer], watermark: Watermark) -> Result<()>;
 }
 
 /// Makes the instances of an operator, and says what it takes and gives. Part of the plan.

@@ -28,6 +28,8 @@ pub struct BatchProgress {
     pub rows_per_second: f64,
     /// Rows that could not be read and went to dead-letter places.
     pub bad_rows: u64,
+    /// Rows that operators dropped because they came late.
+    pub late_rows: u64,
     /// How long it took, in milliseconds.
     pub durations: Durations,
     /// Whether the stream ended with this batch.
@@ -102,6 +104,7 @@ impl BatchProgress {
             rows_out = self.rows_out,
             rows_per_second = self.rows_per_second,
             bad_rows = self.bad_rows,
+            late_rows = self.late_rows,
             cut_ms = self.durations.cut_ms,
             run_ms = self.durations.run_ms,
             stage_ms = self.durations.stage_ms,

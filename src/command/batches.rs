@@ -31,16 +31,16 @@ fn lines(records: &[Record]) -> Result<String> {
 
 fn table(records: &[Record]) -> String {
     let mut text = format!(
-        "{:>8} {:>6} {:>8}  {:<27} {:>12} {:>12} {:>8} {:>6}\n",
-        "record", "epoch", "batch", "time", "rows in", "rows out", "bad", "ms"
+        "{:>8} {:>6} {:>8}  {:<27} {:>12} {:>12} {:>8} {:>8} {:>6}\n",
+        "record", "epoch", "batch", "time", "rows in", "rows out", "bad", "late", "ms"
     );
     for record in records {
         let (seq, epoch, time) = (record.seq, record.epoch, record.time);
         let shown = match &record.body {
-            Body::Open(_) => format!("{:>8}  {time} {:>12} {:>12} {:>8} {:>6}", "open", "", "", "", ""),
+            Body::Open(_) => format!("{:>8}  {time} {:>12} {:>12} {:>8} {:>8} {:>6}", "open", "", "", "", "", ""),
             Body::Batch(batch) => {
-                let Counts { rows_in, rows_out, bad, ms } = Counts::of(batch);
-                format!("{:>8}  {time} {rows_in:>12} {rows_out:>12} {bad:>8} {ms:>6}", batch.batch)
+                let Counts { rows_in, rows_out, bad, late, ms } = Counts::of(batch);
+                format!("{:>8}  {time} {rows_in:>12} {rows_out:>12} {bad:>8} {late:>8} {ms:>6}", batch.batch)
             }
         };
         text.push_str(format!("{seq:>8} {epoch:>6} {shown}").trim_end());
@@ -53,6 +53,7 @@ struct Counts {
     rows_in: u64,
     rows_out: u64,
     bad: u64,
+    late: u64,
     ms: u64,
 }
 
@@ -64,6 +65,7 @@ impl Counts {
             rows_in: partitions.map(|partition| partition.rows).sum(),
             rows_out: batch.sinks.values().map(|sink| sink.manifest.rows).sum(),
             bad: batch.sources.values().map(|source| source.bad_rows).sum(),
+            late: batch.late_rows(),
             ms: timings.cut_ms + timings.run_ms + timings.stage_ms,
         }
     }

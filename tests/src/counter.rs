@@ -83,7 +83,7 @@ struct Counter {
 }
 
 fn table() -> StateTable {
-    StateTable { name: "counts".into(), key_columns: 1 }
+    StateTable::new("counts", 1)
 }
 
 impl Counter {
@@ -168,11 +168,11 @@ impl Operator for Counter {
         Ok(vec![StateLayer { table: table(), rows, removed }])
     }
 
-    fn restore(&mut self, layers: &[StateLayer]) -> Result<()> {
+    fn restore(&mut self, layers: &[StateLayer], _watermark: Watermark) -> Result<()> {
         if layers.is_empty() {
             return Ok(());
         }
-        let rows = merge(layers, true)?.rows;
+        let rows = merge(layers, true, Watermark::Unknown)?.rows;
         let expected = DataType::Timestamp(TimeUnit::Microsecond, None);
         if rows.num_columns() != 4 || rows.column(3).data_type() != &expected {
             return Err(Error::corrupt("the counter's state has other columns"));

@@ -13,7 +13,7 @@ use waterclock_core::connector::{ConnectorContext, TableDefinition};
 use waterclock_core::id::OperatorId;
 use waterclock_core::job::Job;
 use waterclock_core::options::Options;
-use waterclock_core::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource};
+use waterclock_core::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource, TimeBound, Upstream};
 use waterclock_core::sink::{SinkMode, SinkSettings};
 use waterclock_core::source::{CutLimits, EventTime, OnBadRow, Scan, SourceSettings};
 use waterclock_core::storage::Location;
@@ -57,8 +57,13 @@ fn table(name: &str, columns: SchemaRef, location: Location, unbounded: bool) ->
 fn plan(input: &TableDefinition, settings: SourceSettings, output: &TableDefinition, idle: bool) -> Plan {
     let schema = input.columns.clone().unwrap_or_else(|| Arc::new(Schema::empty()));
     let counts = CounterFactory::output();
-    let node =
-        |name: &str, kind, inputs, schema: &SchemaRef| Node { id: OperatorId::from(name), kind, inputs, outputs: vec![Arc::clone(schema)] };
+    let node = |name: &str, kind, inputs: Vec<Upstream>, schema: &SchemaRef| Node {
+        id: OperatorId::from(name),
+        kind,
+        bounds: inputs.iter().map(|_| TimeBound::default()).collect(),
+        inputs,
+        outputs: vec![Arc::clone(schema)],
+    };
     let counter = NodeKind::Operator(Arc::new(CounterFactory { idle }));
     Plan {
         sources: vec![PlannedSource {

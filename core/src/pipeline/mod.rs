@@ -4,13 +4,16 @@
 //! plan. [`Pipeline::build`] refuses what a stream can't do, lets DataFusion's rules optimize each query, and translates all of them
 //! into one physical [`Plan`](crate::plan::Plan), in which each source is read once.
 
+mod aggregate;
 mod closure;
 mod errors;
+mod grouping;
 mod lateral;
 mod optimize;
 mod physical;
 mod stream;
 mod supported;
+mod times;
 
 pub(crate) use errors::config_error;
 pub use stream::Stream;
@@ -191,10 +194,7 @@ impl Pipeline {
 /// An append-only stream in the form that a sink of this mode takes.
 fn in_mode(query: LogicalPlan, mode: SinkMode) -> Result<LogicalPlan> {
     match mode {
-        SinkMode::Append | SinkMode::Update => Ok(query),
-        SinkMode::Complete => Err(Error::config(
-            "the mode 'complete' gives the whole result with every batch, and this query has no end to its result; use the mode 'append'",
-        )),
+        SinkMode::Append | SinkMode::Update | SinkMode::Complete => Ok(query),
         SinkMode::Changelog => {
             let columns = query.schema().columns().into_iter().map(datafusion_expr::Expr::Column);
             let change = std::iter::once(lit("+I").alias("_op"));

@@ -1,6 +1,6 @@
 //! DataFusion's analyzer and optimizer, with the rules that make sense for a stream.
 
-use super::config_error;
+use super::{aggregate, config_error};
 use crate::error::Result;
 use datafusion_common::config::ConfigOptions;
 use datafusion_expr::LogicalPlan;
@@ -25,6 +25,7 @@ const LEFT_OUT: [&str; 6] = [
 pub(super) fn optimize(plan: LogicalPlan) -> Result<LogicalPlan> {
     let config = Arc::new(ConfigOptions::new());
     let plan = Analyzer::new().execute_and_check(plan, &config, |_, _| {}).map_err(config_error)?;
+    let plan = aggregate::replace(plan)?;
     let rules = Optimizer::new().rules.into_iter().filter(|rule| !LEFT_OUT.contains(&rule.name())).collect();
     let context = OptimizerContext::new_with_config_options(config).without_query_execution_start_time();
     Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {}).map_err(config_error)

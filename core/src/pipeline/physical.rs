@@ -4,12 +4,14 @@
 //! position of its node's output each logical column stands ([`Translated::columns`]), and only a sink, a union or a closure, which
 //! need the columns as they are called, make a step of it. A projection over a filter becomes one step.
 
+use super::aggregate::AggregateNode;
 use super::closure::MapBatchesNode;
 use super::config_error;
+use super::times::{self, Times};
 use crate::error::{Error, Result};
 use crate::id::{OperatorId, SourceId};
-use crate::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource, Upstream};
-use crate::sink::SinkSettings;
+use crate::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource, TimeBound, Upstream};
+use crate::sink::{SinkMode, SinkSettings};
 use crate::source::{Scan, SourceSettings};
 use crate::transform::{FilterProject, Unnest};
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -46,20 +48,28 @@ fn each_scan(query: &LogicalPlan, visit: &mut dyn FnMut(&TableScan)) -> Result<(
 
 /// Plans all queries as one.
 pub(super) fn plan(sources: Vec<(SourceSettings, SchemaRef, String)>, queries: &[(SinkSettings, LogicalPlan)]) -> Result<Plan> {
-    let mut planner = Planner { sources: Vec::new(), nodes: Vec::new(), calls: Vec::new(), sink: String::new(), steps: 0 };
+    let mut planner = Planner {
+        sources: Vec::new(),
+        nodes: Vec::new(),
+        calls: Vec::new(),
+        sink: String::new(),
+        mode: SinkMode::Append,
+        steps: 0,
+        groups: 0,
+    };
     for (index, (settings, schema, description)) in sources.into_iter().enumerate() {
         let scan = Arc::new(scan_of(&settings, &schema, queries)?);
         let id = OperatorId::from(format!("scan-{}", settings.id));
         let outputs = vec![scan.projected(&schema)?];
-        planner.nodes.push(Node { id, kind: NodeKind::Scan(index), inputs: Vec::new(), outputs });
+        planner.nodes.push(Node { id, kind: NodeKind::Scan(index), inputs: Vec::new(), bounds: Vec::new(), outputs });
         planner.sources.push(PlannedSource { settings, schema, scan, description });
     }
     let mut sinks = Vec::new();
     let mut logical = String::new();
     for (settings, query) in queries {
-        (planner.sink, planner.steps) = (settings.id.to_string(), 0);
+        (planner.sink, planner.mode, planner.steps, planner.groups) = (settings.id.to_string(), settings.mode, 0, 0);
         let schema = output_schema(query.schema());
-        let translated = planner.translate(query).and_then(|translated| planner.in_full(translated, &schema));
+        let translated = planner.translate_for_sink(query).and_then(|translated| planner.in_full(translated, &schema));
         let input = translated.map_err(|error| error.within(format!("sink '{}'", settings.id)))?;
         logical.push_str(&format!("{}\n{}\n", settings.id, indented(&query.display_indent().to_string())));
         sinks.push(PlannedSink { settings: settings.clone(), input, schema });
@@ -109,29 +119,57 @@ fn unqualified(expression: Expr) -> Expr {
 }
 
 /// Whatever can be null somewhere can be null in the output: readers see one schema for all batches.
-fn output_schema(schema: &DFSchemaRef) -> SchemaRef {
+pub(super) fn output_schema(schema: &DFSchemaRef) -> SchemaRef {
     let nullable = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true).with_metadata(Default::default());
     Arc::new(Schema::new(schema.fields().iter().map(nullable).collect::<Vec<_>>()))
 }
 
 /// A logical node's rows: where they come from, and at which position of that output each logical column stands.
-struct Translated {
-    upstream: Upstream,
-    columns: Vec<usize>,
+pub(super) struct Translated {
+    pub(super) upstream: Upstream,
+    pub(super) columns: Vec<usize>,
+    /// What each logical column says of time.
+    pub(super) times: Times,
+    pub(super) nature: Nature,
 }
 
-struct Planner {
+/// What rows of a stream mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Nature {
+    /// Each is final.
+    AppendOnly,
+    /// Each replaces the one with the same key before it. For each logical column, whether it is of the key.
+    Updates(Vec<bool>),
+    /// Those of a batch replace all before them.
+    Complete,
+}
+
+pub(super) struct Planner {
     sources: Vec<PlannedSource>,
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     /// The calls of functions so far: a stream that goes two ways behind a call goes through it once.
     calls: Vec<(MapBatchesNode, NodeId)>,
     /// The sink whose query is translated: it names the steps.
-    sink: String,
+    pub(super) sink: String,
+    /// What comes out of the next grouping on the way down from the sink.
+    pub(super) mode: SinkMode,
     steps: usize,
+    /// Groupings of this sink so far: they are named apart from the steps without a memory, so that these can change.
+    pub(super) groups: usize,
 }
 
 impl Planner {
-    fn translate(&mut self, plan: &LogicalPlan) -> Result<Translated> {
+    fn translate_for_sink(&mut self, plan: &LogicalPlan) -> Result<Translated> {
+        let translated = self.translate(plan)?;
+        if self.mode == SinkMode::Complete && translated.nature != Nature::Complete {
+            return Err(Error::config(
+                "the mode 'complete' gives the whole result with every batch, and this query has no end to its result; use the mode 'append'",
+            ));
+        }
+        Ok(translated)
+    }
+
+    pub(super) fn translate(&mut self, plan: &LogicalPlan) -> Result<Translated> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.translate(&alias.input),
@@ -142,10 +180,16 @@ impl Planner {
             }
             LogicalPlan::Union(union) => self.union(&union.inputs, &union.schema),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<MapBatchesNode>() {
-                Some(node) => self.map_batches(node),
-                None => Err(Error::config(format!("'{}' can't be run on a stream", extension.node.name()))),
-            },
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any();
+                if let Some(node) = node.downcast_ref::<MapBatchesNode>() {
+                    return self.map_batches(node);
+                }
+                if let Some(node) = node.downcast_ref::<AggregateNode>() {
+                    return self.group(node);
+                }
+                Err(Error::config(format!("'{}' can't be run on a stream", extension.node.name())))
+            }
             other => Err(Error::config(format!("'{}' can't be run on a stream by this version", other.display()))),
         }
     }
@@ -159,7 +203,9 @@ impl Planner {
         let position = |column: &usize| source.scan.projection.iter().position(|read| read == column);
         let columns = wanted.iter().map(position).collect::<Option<Vec<_>>>();
         let columns = columns.ok_or_else(|| Error::internal(format!("a column of '{name}' is not read")))?;
-        Ok(Translated { upstream: NodeId(index).into(), columns })
+        let event_time = source.scan.event_time.and_then(|column| wanted.iter().position(|wanted| *wanted == column));
+        let times = times::of_scan(wanted.len(), event_time);
+        Ok(Translated { upstream: NodeId(index).into(), columns, times, nature: Nature::AppendOnly })
     }
 
     /// A projection, with the filter below it if there is one.
@@ -171,57 +217,101 @@ impl Planner {
         let from = self.translate(below)?;
         let physical = |expression: &Expr| physical(expression, below.schema(), &from.columns);
         let made = expressions.iter().map(physical).collect::<Result<Vec<_>>>()?;
+        let index = |column: &Column| below.schema().index_of_column(column).ok();
+        let time_of = |column: &Column| index(column).and_then(|index| from.times[index].clone());
+        let times = expressions.iter().map(|expression| times::derive(expression, &time_of)).collect::<Result<Times>>()?;
+        let nature = match &from.nature {
+            Nature::Updates(keys) => {
+                let is_key = |column: &Column| index(column).is_some_and(|index| keys[index]);
+                if let Some(predicate) = predicate {
+                    check_filter_of_updates(predicate, &is_key)?;
+                }
+                let key = |expression: &Expr| matches!(expression.clone().unalias_nested().data, Expr::Column(column) if is_key(&column));
+                Nature::Updates(expressions.iter().map(key).collect())
+            }
+            other => other.clone(),
+        };
         let predicate = predicate.map(physical).transpose()?;
         if let (None, Some(columns)) = (&predicate, plain_columns(&made)) {
-            return Ok(Translated { upstream: from.upstream, columns });
+            return Ok(Translated { upstream: from.upstream, columns, times, nature });
         }
         let step = FilterProject::try_new(self.schema_of(from.upstream), predicate, made, output_schema(schema))?;
         let kind = if step.is_filter() { "filter" } else { "project" };
-        Ok(self.step(kind, from.upstream, |id| NodeKind::Transform(Arc::new(step.named(id))), output_schema(schema)))
+        let made = self.step(kind, from.upstream, |id| NodeKind::Transform(Arc::new(step.named(id))), output_schema(schema));
+        Ok(Translated { times, nature, ..made })
     }
 
     fn union(&mut self, inputs: &[Arc<LogicalPlan>], schema: &DFSchemaRef) -> Result<Translated> {
         let schema = output_schema(schema);
-        let mut upstreams = Vec::new();
+        let (mut upstreams, mut branches, mut natures) = (Vec::new(), Vec::new(), Vec::new());
         for input in inputs {
             let translated = self.translate(input)?;
+            branches.push(translated.times.clone());
+            natures.push(translated.nature.clone());
             upstreams.push(self.in_full(translated, &schema)?);
         }
+        let (bounds, times) = united_times(&branches, schema.fields().len());
+        let nature = match natures.split_first() {
+            Some((first, others)) if others.iter().all(|other| other == first) => first.clone(),
+            _ if natures.contains(&Nature::Complete) => Nature::AppendOnly,
+            _ => Nature::Updates(vec![false; schema.fields().len()]),
+        };
         let id = self.next_id("union");
         let columns = (0..schema.fields().len()).collect();
-        self.nodes.push(Node { id, kind: NodeKind::Union, inputs: upstreams, outputs: vec![schema] });
-        Ok(Translated { upstream: NodeId(self.nodes.len() - 1).into(), columns })
+        self.nodes.push(Node { id, kind: NodeKind::Union, inputs: upstreams, bounds, outputs: vec![schema] });
+        Ok(Translated { upstream: NodeId(self.nodes.len() - 1).into(), columns, times, nature })
     }
 
     fn unnest(&mut self, unnest: &datafusion_expr::Unnest) -> Result<Translated> {
         let from = self.translate(&unnest.input)?;
+        let taken_apart: BTreeSet<usize> =
+            unnest.list_type_columns.iter().map(|(column, _)| *column).chain(unnest.struct_type_columns.iter().copied()).collect();
+        let of = |column: &usize| if taken_apart.contains(column) { None } else { from.times.get(*column).cloned().flatten() };
+        let times = unnest.dependency_indices.iter().map(of).collect();
+        let nature = match &from.nature {
+            Nature::Updates(_) => Nature::Updates(vec![false; unnest.schema.fields().len()]),
+            other => other.clone(),
+        };
         let input = output_schema(unnest.input.schema());
         let upstream = self.in_full(from, &input)?;
         let schema = output_schema(&unnest.schema);
         let step = Unnest::try_new(unnest, Arc::clone(&schema))?;
-        Ok(self.step("unnest", upstream, |id| NodeKind::Transform(Arc::new(step.named(id))), schema))
+        let made = self.step("unnest", upstream, |id| NodeKind::Transform(Arc::new(step.named(id))), schema);
+        Ok(Translated { times, nature, ..made })
     }
 
     fn map_batches(&mut self, node: &MapBatchesNode) -> Result<Translated> {
-        let columns = (0..node.output().fields().len()).collect();
+        let width = node.output().fields().len();
         if let Some((_, made)) = self.calls.iter().find(|(call, _)| call.is_same_call(node)) {
-            return Ok(Translated { upstream: (*made).into(), columns });
+            return Ok(rows_of(*made, width));
         }
         let from = self.translate(&node.input)?;
+        let nature = match &from.nature {
+            Nature::Updates(_) => Nature::Updates(vec![false; width]),
+            other => other.clone(),
+        };
         let upstream = self.in_full(from, &output_schema(node.input.schema()))?;
         let id = OperatorId::from(&node.id);
-        if self.nodes.iter().any(|other| other.id == id) {
-            return Err(Error::config(format!("two operators are called '{id}'; give each its own id")));
-        }
+        self.check_id(&id)?;
         let schema = node.output();
         let kind = NodeKind::Transform(Arc::new(node.transform()));
-        self.nodes.push(Node { id, kind, inputs: vec![upstream], outputs: vec![schema] });
-        self.calls.push((node.clone(), NodeId(self.nodes.len() - 1)));
-        Ok(Translated { upstream: NodeId(self.nodes.len() - 1).into(), columns })
+        self.nodes.push(Node { id, kind, inputs: vec![upstream], bounds: vec![TimeBound::default()], outputs: vec![schema] });
+        let made = NodeId(self.nodes.len() - 1);
+        if nature == Nature::AppendOnly {
+            self.calls.push((node.clone(), made));
+        }
+        Ok(Translated { nature, ..rows_of(made, width) })
+    }
+
+    pub(super) fn check_id(&self, id: &OperatorId) -> Result<()> {
+        if self.nodes.iter().any(|other| &other.id == id) {
+            return Err(Error::config(format!("two operators are called '{id}'; give each its own id")));
+        }
+        Ok(())
     }
 
     /// The rows with exactly these columns, by name and position.
-    fn in_full(&mut self, from: Translated, schema: &SchemaRef) -> Result<Upstream> {
+    pub(super) fn in_full(&mut self, from: Translated, schema: &SchemaRef) -> Result<Upstream> {
         let given = self.schema_of(from.upstream);
         if given == *schema && from.columns.iter().copied().eq(0..given.fields().len()) {
             return Ok(from.upstream);
@@ -235,9 +325,9 @@ impl Planner {
 
     fn step(&mut self, what: &str, input: Upstream, kind: impl FnOnce(&OperatorId) -> NodeKind, schema: SchemaRef) -> Translated {
         let id = self.next_id(what);
-        let columns = (0..schema.fields().len()).collect();
-        self.nodes.push(Node { kind: kind(&id), id, inputs: vec![input], outputs: vec![schema] });
-        Translated { upstream: NodeId(self.nodes.len() - 1).into(), columns }
+        let width = schema.fields().len();
+        self.nodes.push(Node { kind: kind(&id), id, inputs: vec![input], bounds: vec![TimeBound::default()], outputs: vec![schema] });
+        rows_of(NodeId(self.nodes.len() - 1), width)
     }
 
     fn next_id(&mut self, what: &str) -> OperatorId {
@@ -245,13 +335,45 @@ impl Planner {
         OperatorId::from(format!("{}-{what}-{}", self.sink, self.steps))
     }
 
-    fn schema_of(&self, upstream: Upstream) -> SchemaRef {
+    pub(super) fn schema_of(&self, upstream: Upstream) -> SchemaRef {
         Arc::clone(&self.nodes[upstream.node.0].outputs[upstream.port.0])
     }
 }
 
+/// All columns of a node, as they are, without event time.
+pub(super) fn rows_of(node: NodeId, width: usize) -> Translated {
+    Translated { upstream: node.into(), columns: (0..width).collect(), times: vec![None; width], nature: Nature::AppendOnly }
+}
+
+/// Of a union's columns, those that are times in all branches; and for each branch, by which bound its watermark is the union's. If the
+/// branches bound several columns in different ways, only the first of them stays an event time.
+fn united_times(branches: &[Times], width: usize) -> (Vec<TimeBound>, Times) {
+    let of_column = |column: usize| -> Times { branches.iter().map(|branch| branch[column].clone()).collect() };
+    let mut times: Times = (0..width).map(|column| times::united(&of_column(column))).collect();
+    let differs = (0..width).find(|column| times[*column].is_some() && !times::same_bound(&of_column(*column)));
+    let Some(chosen) = differs else { return (vec![TimeBound::default(); branches.len()], times) };
+    let chosen = times.iter().position(|time| time.as_ref().is_some_and(|time| time.bound().is_some())).unwrap_or(chosen);
+    let bounds = of_column(chosen).iter().map(|time| time.as_ref().and_then(|time| time.bound().cloned()).unwrap_or_default()).collect();
+    for (column, time) in times.iter_mut().enumerate() {
+        let kept = column == chosen || time.as_ref().is_some_and(|time| time.bound().is_none());
+        *time = time.take().filter(|_| kept).map(|time| times::normal(&time));
+    }
+    (bounds, times)
+}
+
+/// A condition on what can change would let a row vanish that stands in the sink.
+fn check_filter_of_updates(predicate: &Expr, is_key: &dyn Fn(&Column) -> bool) -> Result<()> {
+    match predicate.column_refs().into_iter().find(|column| !is_key(column)) {
+        None => Ok(()),
+        Some(column) => Err(Error::config(format!(
+            "the condition {predicate} is on '{}', which changes: a row that no longer meets it would have to be deleted, and the mode 'update'              writes new rows only; use the mode 'complete', or filter where the rows are read",
+            column.name
+        ))),
+    }
+}
+
 /// An expression over positions. Integer arithmetic that overflows is an error: a wrapped sum is a wrong answer that nobody notices.
-fn physical(expression: &Expr, schema: &DFSchema, columns: &[usize]) -> Result<Arc<dyn PhysicalExpr>> {
+pub(super) fn physical(expression: &Expr, schema: &DFSchema, columns: &[usize]) -> Result<Arc<dyn PhysicalExpr>> {
     let made = create_physical_expr(expression, schema, &ExecutionProps::new(), &Default::default()).map_err(config_error)?;
     let adapted = |part: Arc<dyn PhysicalExpr>| {
         if let Some(column) = part.downcast_ref::<PhysicalColumn>() {

@@ -3,9 +3,10 @@
 
 use crate::error::{Error, Result};
 use crate::sql::functions::is_repeatable;
-use crate::sql::syntax::{INSTEAD_OF_AGGREGATE, refusal};
+use crate::sql::syntax::refusal;
+use crate::window::WindowFunction;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_expr::{Expr, LogicalPlan};
+use datafusion_expr::{Distinct, Expr, LogicalPlan};
 
 /// # Errors
 /// `Config` for the first thing that is not supported.
@@ -33,18 +34,34 @@ fn check_node(node: &LogicalPlan) -> Result<()> {
         | LogicalPlan::TableScan(_)
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Unnest(_)
+        | LogicalPlan::Distinct(Distinct::All(_))
         | LogicalPlan::Extension(_) => check_expressions(node),
+        LogicalPlan::Aggregate(aggregate) => {
+            // Windows stand here, over anything but windows.
+            let keys = aggregate.group_expr.iter().map(|key| Ok(WindowFunction::of(unaliased(key))?.map_or(key, |(time, _)| time)));
+            let keys = keys.collect::<Result<Vec<_>>>()?;
+            keys.into_iter().chain(&aggregate.aggr_expr).try_for_each(check_parts)
+        }
         other => refuse(&format!("'{}'", other.display()), ""),
     }
 }
 
+fn unaliased(expression: &Expr) -> &Expr {
+    match expression {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
 fn check_expressions(node: &LogicalPlan) -> Result<()> {
+    node.expressions().iter().try_for_each(check_parts)
+}
+
+fn check_parts(expression: &Expr) -> Result<()> {
     let mut wrong = None;
-    let walked = node.apply_expressions(|expression| {
-        expression.apply(|part| {
-            wrong = check_expression(part).err();
-            Ok(if wrong.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-        })
+    let walked = expression.apply(|part| {
+        wrong = check_expression(part).err();
+        Ok(if wrong.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     walked.map_err(super::config_error)?;
     wrong.map_or(Ok(()), Err)
@@ -56,10 +73,13 @@ fn check_expression(expression: &Expr) -> Result<()> {
             "{}() gives another value each time, so a batch could not be repeated after a crash; derive the value from the row's columns",
             function.func.name()
         ))),
+        Expr::ScalarFunction(function) if WindowFunction::gives_several(function) => Err(Error::config(format!(
+            "{}() puts a row into several windows, so it stands in GROUP BY itself: GROUP BY {0}(...), not over a column of a subquery",
+            function.func.name()
+        ))),
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => {
             refuse("a subquery in an expression", "")
         }
-        Expr::AggregateFunction(_) => refuse("an aggregate", INSTEAD_OF_AGGREGATE),
         Expr::WindowFunction(_) => refuse("a window function (OVER)", ""),
         _ => Ok(()),
     }

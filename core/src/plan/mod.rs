@@ -4,8 +4,10 @@
 //! hands (in front of an operator with keys) and runs it; nothing in here runs.
 
 mod explain;
+mod time_bound;
 
 pub use explain::explain;
+pub use time_bound::TimeBound;
 
 use crate::id::OperatorId;
 use crate::operator::{OperatorFactory, Port, Transform};
@@ -80,6 +82,8 @@ pub struct Node {
     pub kind: NodeKind,
     /// Where its rows come from: one for each input port.
     pub inputs: Vec<Upstream>,
+    /// For each input, what the upstream's watermark says of the event-time column that this node goes by.
+    pub bounds: Vec<TimeBound>,
     /// The columns of each of its outputs.
     pub outputs: Vec<SchemaRef>,
 }

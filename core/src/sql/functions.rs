@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::time::Timestamp;
+use crate::window::window_functions;
 
 /// What of the batch's trigger time a function gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,6 +94,12 @@ pub(crate) fn on_batch_time(expression: Expr) -> Expr {
     expression.transform(replace).map_or(original, |replaced| replaced.data)
 }
 
+/// Whether an expression is the batch's trigger time.
+pub(crate) fn is_batch_time(expression: &Expr) -> bool {
+    let Expr::ScalarFunction(call) = expression else { return false };
+    call.func.inner().downcast_ref::<BatchTime>().is_some_and(|function| function.part == Part::Time)
+}
+
 /// Whether a function gives the same value for the same arguments within a batch, and again when the batch is replayed.
 pub(crate) fn is_repeatable(function: &ScalarUDF) -> bool {
     function.signature().volatility != Volatility::Volatile || function.inner().downcast_ref::<BatchTime>().is_some()
@@ -107,6 +114,9 @@ pub(crate) fn scalar_functions() -> BTreeMap<String, Arc<ScalarUDF>> {
             functions.insert(alias.clone(), Arc::clone(&function));
         }
         functions.insert(function.name().to_owned(), function);
+    }
+    for function in window_functions() {
+        functions.insert(function.name().to_owned(), Arc::new(function));
     }
     for (name, part) in BATCH_TIME {
         functions.insert(name.to_owned(), Arc::new(BatchTime::function(name, part)));

@@ -7,8 +7,8 @@ use super::language::Language;
 use crate::error::{Error, Result};
 use datafusion_expr::planner::ContextProvider;
 use datafusion_sql::sqlparser::ast::{
-    Distinct, Expr, Function, GroupByExpr, ObjectNamePart, Query, Select, SetExpr, SetOperator, SetQuantifier, Statement, TableFactor,
-    Value, Visit, Visitor,
+    Distinct, Expr, Function, GroupByExpr, ObjectNamePart, Query, Select, SetExpr, SetOperator, Statement, TableFactor, Value, Visit,
+    Visitor,
 };
 use std::ops::ControlFlow;
 
@@ -41,7 +41,6 @@ pub(crate) fn refusal(what: &str, instead: &str) -> Error {
     Error::config(format!("{what} is not supported by this version{separator}{instead}"))
 }
 
-pub(crate) const INSTEAD_OF_AGGREGATE: &str = "select the rows, and aggregate where they are read";
 const INSTEAD_OF_LIMIT: &str = "a stream has no end; leave it out, or bound the run with --max-batches";
 const INSTEAD_OF_ORDER: &str = "a stream has no last row; leave it out, and sort where the rows are read";
 const INSTEAD_OF_SUBQUERY: &str = "a subquery can stand in FROM";
@@ -69,23 +68,22 @@ impl Visitor for Check<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> Verdict {
-        let grouped = match &select.group_by {
-            GroupByExpr::All(_) => true,
-            GroupByExpr::Expressions(keys, modifiers) => !keys.is_empty() || !modifiers.is_empty(),
+        let (all, modified) = match &select.group_by {
+            GroupByExpr::All(_) => (true, false),
+            GroupByExpr::Expressions(_, modifiers) => (false, !modifiers.is_empty()),
         };
         refuse_any([
-            (matches!(select.distinct, Some(Distinct::Distinct)), "DISTINCT", ""),
             (matches!(select.distinct, Some(Distinct::On(_))), "DISTINCT ON", ""),
             (select.top.is_some(), "TOP", INSTEAD_OF_LIMIT),
             (select.into.is_some(), "SELECT INTO", "write INSERT INTO before the SELECT"),
             (!select.lateral_views.is_empty(), "LATERAL VIEW", "write CROSS JOIN UNNEST(...)"),
             (select.prewhere.is_some(), "PREWHERE", "write WHERE"),
             (!select.connect_by.is_empty(), "CONNECT BY", ""),
-            (grouped, "GROUP BY", INSTEAD_OF_AGGREGATE),
+            (all, "GROUP BY ALL", "name the columns"),
+            (modified, "GROUP BY WITH ...", "write a query for each grouping, united by UNION ALL"),
             (!select.cluster_by.is_empty(), "CLUSTER BY", ""),
             (!select.distribute_by.is_empty(), "DISTRIBUTE BY", ""),
             (!select.sort_by.is_empty(), "SORT BY", INSTEAD_OF_ORDER),
-            (select.having.is_some(), "HAVING", "write WHERE for a condition on rows"),
             (!select.named_window.is_empty(), "a window function (WINDOW)", ""),
             (select.qualify.is_some(), "QUALIFY", ""),
         ])
@@ -129,12 +127,13 @@ impl Check<'_> {
         }
         let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else { return Verdict::Continue(()) };
         let name = super::statements::identifier(name);
-        let aggregate = self.language.get_function_meta(&name).is_none() && self.language.get_aggregate_meta(&name).is_some();
+        if self.language.get_aggregate_meta(&name).is_some() {
+            return Verdict::Continue(());
+        }
         refuse_any([
-            (aggregate, &format!("the aggregate {name}()"), INSTEAD_OF_AGGREGATE),
-            (function.filter.is_some(), &format!("FILTER of {name}()"), "write CASE"),
-            (!function.within_group.is_empty(), &format!("WITHIN GROUP of {name}()"), ""),
-            (function.null_treatment.is_some(), &format!("IGNORE or RESPECT NULLS of {name}()"), ""),
+            (function.filter.is_some(), &format!("FILTER of {name}(), which is no aggregate,"), "write CASE"),
+            (!function.within_group.is_empty(), &format!("WITHIN GROUP of {name}(), which is no aggregate,"), ""),
+            (function.null_treatment.is_some(), &format!("IGNORE or RESPECT NULLS of {name}(), which is no aggregate,"), ""),
         ])
     }
 }
@@ -142,11 +141,10 @@ impl Check<'_> {
 /// The queries on both sides are visited by themselves.
 fn set_operations(body: &SetExpr) -> Verdict {
     match body {
-        SetExpr::SetOperation { op: SetOperator::Union, set_quantifier: SetQuantifier::All | SetQuantifier::AllByName, left, right } => {
+        SetExpr::SetOperation { op: SetOperator::Union, left, right, .. } => {
             set_operations(left)?;
             set_operations(right)
         }
-        SetExpr::SetOperation { op: SetOperator::Union, .. } => refuse("UNION without ALL", "write UNION ALL, which keeps duplicates"),
         SetExpr::SetOperation { op, .. } => refuse(&op.to_string(), ""),
         SetExpr::Values(_) => refuse("VALUES", "read a table"),
         SetExpr::Select(_) | SetExpr::Query(_) => Verdict::Continue(()),

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 const TABLE: &str = "waterclock.table";
 const KEY_COLUMNS: &str = "waterclock.key_columns";
+const EXPIRES: &str = "waterclock.expires";
 const REMOVED: &str = "_removed";
 
 /// The layer as an Arrow IPC file.
@@ -23,8 +24,9 @@ pub fn encode_layer(layer: &StateLayer) -> Result<Bytes> {
     let failed = || format!("encoding the state table '{}'", layer.table.name);
     let mut fields: Vec<Arc<Field>> = layer.rows.schema().fields().to_vec();
     fields.push(Arc::new(Field::new(REMOVED, DataType::Boolean, false)));
-    let metadata =
+    let mut metadata =
         HashMap::from([(TABLE.to_owned(), layer.table.name.clone()), (KEY_COLUMNS.to_owned(), layer.table.key_columns.to_string())]);
+    metadata.extend(layer.table.expires.map(|column| (EXPIRES.to_owned(), column.to_string())));
     let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
     let mut columns = layer.rows.columns().to_vec();
     columns.push(Arc::new(layer.removed.clone()) as ArrayRef);
@@ -62,7 +64,12 @@ fn table_of(schema: &Schema) -> Result<StateTable> {
     if schema.fields().last().is_none_or(|field| field.name() != REMOVED) || key_columns >= schema.fields().len() {
         return Err(Error::corrupt(format!("the state table '{name}' lacks columns")));
     }
-    Ok(StateTable { name, key_columns })
+    let expires = schema.metadata().get(EXPIRES).map(|column| column.parse::<usize>());
+    let expires = expires.transpose().or_error(ErrorKind::Corrupt, || format!("the state table '{name}' has no time of expiry"))?;
+    if expires.is_some_and(|column| column + 1 >= schema.fields().len()) {
+        return Err(Error::corrupt(format!("the state table '{name}' lacks columns")));
+    }
+    Ok(StateTable { name, key_columns, expires })
 }
 
 #[cfg(test)]
@@ -74,7 +81,7 @@ mod tests {
         let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
         let rows = RecordBatch::try_from_iter_with_nullable([("k", column, true)]).unwrap();
         let removed = BooleanArray::from(vec![false, true, false]);
-        StateLayer { table: StateTable { name: "seen".into(), key_columns: 1 }, rows, removed }
+        StateLayer { table: StateTable::new("seen", 1), rows, removed }
     }
 
     #[test]

@@ -2,17 +2,21 @@
 
 use super::StateLayer;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use arrow::array::{Array, BooleanArray, RecordBatch, UInt64Array};
+use crate::time::Timestamp;
+use crate::time::Watermark;
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute::{concat, concat_batches, take_record_batch};
+use arrow::datatypes::TimestampMicrosecondType;
 use arrow::row::{RowConverter, SortField};
 use std::collections::HashMap;
 
 /// One layer that says the same as these, oldest first, of one table: the last row of each key. `complete` says that no layer lies
-/// below them, so that keys that went need not be remembered. Rows are in the order in which their keys last changed.
+/// below them, so that keys that went need not be remembered, nor rows that the watermark has killed. Rows are in the order in which their
+/// keys last changed.
 ///
 /// # Errors
 /// `Corrupt` if the layers are of different shapes, `Internal` without any layer.
-pub fn merge(layers: &[StateLayer], complete: bool) -> Result<StateLayer> {
+pub fn merge(layers: &[StateLayer], complete: bool, watermark: Watermark) -> Result<StateLayer> {
     let first = layers.first().ok_or_else(|| Error::internal("merging no layers of state"))?;
     if layers.iter().any(|layer| layer.table != first.table || layer.rows.schema() != first.rows.schema()) {
         return Err(Error::corrupt(format!("layers of the state table '{}' have different shapes", first.table.name)));
@@ -22,7 +26,12 @@ pub fn merge(layers: &[StateLayer], complete: bool) -> Result<StateLayer> {
     let flags: Vec<&dyn Array> = layers.iter().map(|layer| &layer.removed as &dyn Array).collect();
     let removed = BooleanArray::from(concat(&flags).or_error(ErrorKind::Internal, merging)?.to_data());
     let last = last_of_each_key(&rows, first.table.key_columns)?;
-    let kept: Vec<u64> = last.into_iter().filter(|&row| !(complete && removed.value(row as usize))).collect();
+    let expires = first.table.expires.and_then(|column| rows.column(column).as_primitive_opt::<TimestampMicrosecondType>());
+    let is_dead = |row: usize| {
+        let expired = expires.is_some_and(|times| times.is_valid(row) && Watermark::At(Timestamp(times.value(row))) <= watermark);
+        expired || removed.value(row)
+    };
+    let kept: Vec<u64> = last.into_iter().filter(|&row| !(complete && is_dead(row as usize))).collect();
     let removed = kept.iter().map(|&row| Some(removed.value(row as usize))).collect();
     let rows = take_record_batch(&rows, &UInt64Array::from(kept)).or_error(ErrorKind::Internal, merging)?;
     Ok(StateLayer { table: first.table.clone(), rows, removed })
@@ -51,7 +60,7 @@ fn last_of_each_key(rows: &RecordBatch, key_columns: usize) -> Result<Vec<u64>> 
 mod tests {
     use super::*;
     use crate::state::StateTable;
-    use arrow::array::{ArrayRef, Int64Array, StringArray, cast::AsArray};
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
     use arrow::datatypes::Int64Type;
     use std::collections::BTreeMap;
     use std::sync::Arc;
@@ -61,7 +70,7 @@ mod tests {
         let values: ArrayRef = Arc::new(changes.iter().map(|(_, value)| *value).collect::<Int64Array>());
         let rows = RecordBatch::try_from_iter_with_nullable([("k", keys, false), ("v", values, true)]).unwrap();
         let removed = changes.iter().map(|(_, value)| Some(value.is_none())).collect();
-        StateLayer { table: StateTable { name: "t".into(), key_columns: 1 }, rows, removed }
+        StateLayer { table: StateTable::new("t", 1), rows, removed }
     }
 
     fn content(layer: &StateLayer) -> BTreeMap<String, Option<i64>> {
@@ -74,16 +83,19 @@ mod tests {
     #[test]
     fn the_last_change_of_a_key_wins() {
         let layers = [layer(&[("a", Some(1)), ("b", Some(2))]), layer(&[("a", None), ("c", Some(3))]), layer(&[("b", Some(4))])];
-        let part = content(&merge(&layers, false).unwrap());
+        let part = content(&merge(&layers, false, Watermark::Unknown).unwrap());
         assert_eq!(part, BTreeMap::from([("a".into(), None), ("b".into(), Some(4)), ("c".into(), Some(3))]));
-        let whole = content(&merge(&layers, true).unwrap());
+        let whole = content(&merge(&layers, true, Watermark::Unknown).unwrap());
         assert_eq!(whole, BTreeMap::from([("b".into(), Some(4)), ("c".into(), Some(3))]));
     }
 
     #[test]
     fn merging_by_parts_gives_the_same() {
         let layers = [layer(&[("a", Some(1))]), layer(&[("a", None)]), layer(&[("b", Some(2))]), layer(&[("a", Some(5))])];
-        let halves = [merge(&layers[..2], true).unwrap(), merge(&layers[2..], false).unwrap()];
-        assert_eq!(content(&merge(&halves, true).unwrap()), content(&merge(&layers, true).unwrap()));
+        let halves = [merge(&layers[..2], true, Watermark::Unknown).unwrap(), merge(&layers[2..], false, Watermark::Unknown).unwrap()];
+        assert_eq!(
+            content(&merge(&halves, true, Watermark::Unknown).unwrap()),
+            content(&merge(&layers, true, Watermark::Unknown).unwrap())
+        );
     }
 }

@@ -17,7 +17,10 @@ pub use codec::{decode_layer, encode_layer};
 pub use key::{KEY_GROUPS, KeyGroup, KeyGroupRange, key_groups};
 pub use merge::merge;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use crate::time::Timestamp;
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::max;
+use arrow::datatypes::TimestampMicrosecondType;
 use serde::{Deserialize, Serialize};
 
 /// The shape of a table of state.
@@ -27,6 +30,24 @@ pub struct StateTable {
     pub name: String,
     /// How many of the first columns are the key. Zero is a table of at most one row.
     pub key_columns: usize,
+    /// The column, a TIMESTAMP in microseconds, that says until when a row lives: it is dead once the operator's watermark has reached it, and
+    /// need not be removed. None if rows live until they are removed. The row of a key that went dies no earlier than those that it hides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<usize>,
+}
+
+impl StateTable {
+    /// A table whose rows live until they are removed.
+    pub fn new(name: impl Into<String>, key_columns: usize) -> Self {
+        Self { name: name.into(), key_columns, expires: None }
+    }
+
+    /// The same table, with rows that die by the watermark.
+    #[must_use]
+    pub fn expiring(mut self, column: usize) -> Self {
+        self.expires = Some(column);
+        self
+    }
 }
 
 /// What changed in a table, or a table's whole content if it is the first of its layers.
@@ -44,6 +65,12 @@ pub struct StateLayer {
 pub type StateChange = StateLayer;
 
 impl StateLayer {
+    /// When the last of its rows dies; none if a row lives until it is removed, or if there is no row.
+    pub fn expires(&self) -> Option<Timestamp> {
+        let times = self.rows.column(self.table.expires?).as_primitive_opt::<TimestampMicrosecondType>()?;
+        (times.null_count() == 0).then(|| max(times).map(Timestamp)).flatten()
+    }
+
     /// A layer in which no key went.
     pub fn upserts(table: StateTable, rows: RecordBatch) -> Self {
         let removed = BooleanArray::from(vec![false; rows.num_rows()]);

@@ -36,7 +36,7 @@ fn append_and_update_are_the_same_and_a_changelog_has_the_change_first() {
 #[test]
 fn the_full_result_of_an_endless_query_is_refused() {
     let text = format!("{T} CREATE EXTERNAL TABLE o {}; INSERT INTO o SELECT a FROM t", in_mode("complete"));
-    assert_says(&error_of(&text), &["INSERT INTO o", "'complete'", "no end", "'append'"]);
+    assert_says(&error_of(&text), &["sink 'o'", "'complete'", "no end", "'append'"]);
 }
 
 #[test]

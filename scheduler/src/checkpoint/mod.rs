@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use waterclock_core::Result;
 use waterclock_core::id::{Checksum, OperatorId, Seq, SourceId};
 use waterclock_core::state::{StateChange, StateLayer, StateTable, encode_layer, merge};
+use waterclock_core::time::{Timestamp, Watermark};
 
 /// Changes that are together smaller than this, in bytes, stand in the record.
 const INLINE_BYTES: usize = 4 << 10;
@@ -66,6 +67,7 @@ struct NewLayer {
     /// How many layers of the chain it leaves below it.
     above: usize,
     rows: u64,
+    expires: Option<Timestamp>,
     bytes: Bytes,
 }
 
@@ -107,40 +109,55 @@ impl Tables {
         own.flat_map(|(_, chain)| chain).map(|layer| layer.load(owner, loader)).collect()
     }
 
-    /// Puts a batch's changes on top, merging where chains grow too long. `writer` is who is about to commit.
-    pub fn stage(&self, changes: Vec<(Owner, StateChange)>, writer: &Writer, loader: &Loader) -> Result<StagedState> {
+    /// Puts a batch's changes on top, leaving out layers that the owner's watermark has killed, and merging where chains grow too long.
+    /// `writer` is who is about to commit.
+    pub fn stage(
+        &self,
+        changes: Vec<(Owner, StateChange)>,
+        watermarks: &BTreeMap<Owner, Watermark>,
+        writer: &Writer,
+        loader: &Loader,
+    ) -> Result<StagedState> {
+        let mut living = self.clone();
+        for ((owner, _), chain) in &mut living.chains {
+            let watermark = watermarks.get(owner).copied().unwrap_or(Watermark::Unknown);
+            chain.retain(|layer| layer.reference.dead_at.is_none_or(|dead| Watermark::At(dead) > watermark));
+        }
         let mut by_table: BTreeMap<(Owner, StateTable), Vec<StateChange>> = BTreeMap::new();
         for (owner, change) in changes.into_iter().filter(|(_, change)| change.rows.num_rows() > 0) {
             by_table.entry((owner, change.table.clone())).or_default().push(change);
         }
         let mut fresh = Vec::with_capacity(by_table.len());
         for (key, changes) in by_table {
-            fresh.push(self.put_on_top(key, changes, loader)?);
+            let watermark = watermarks.get(&key.0).copied().unwrap_or(Watermark::Unknown);
+            fresh.push(living.put_on_top(key, changes, watermark, loader)?);
         }
-        self.place(fresh, writer)
+        living.place(fresh, writer)
     }
 
-    fn put_on_top(&self, key: (Owner, StateTable), changes: Vec<StateChange>, loader: &Loader) -> Result<NewLayer> {
+    fn put_on_top(&self, key: (Owner, StateTable), changes: Vec<StateChange>, watermark: Watermark, loader: &Loader) -> Result<NewLayer> {
         let chain = self.chains.get(&key).map_or(&[][..], Vec::as_slice);
         let change = match changes.as_slice() {
             [change] => change.clone(),
-            several => merge(several, false)?,
+            several => merge(several, false, watermark)?,
         };
         let bytes = encode_layer(&change)?;
         let sizes: Vec<u64> = chain.iter().map(|layer| layer.reference.bytes).chain([bytes.len() as u64]).collect();
         let merged = compaction::plan(&sizes);
         if merged.len() < 2 {
-            return Ok(NewLayer { key, above: chain.len(), rows: change.rows.num_rows() as u64, bytes });
+            let (rows, expires) = (change.rows.num_rows() as u64, change.expires());
+            return Ok(NewLayer { key, above: chain.len(), rows, expires, bytes });
         }
         let below = chain[merged.start..].iter().map(|layer| layer.load(&key.0, loader));
         let layers: Vec<StateLayer> = below.chain([Ok(change)]).collect::<Result<_>>()?;
-        let layer = merge(&layers, merged.start == 0)?;
-        Ok(NewLayer { key, above: merged.start, rows: layer.rows.num_rows() as u64, bytes: encode_layer(&layer)? })
+        let layer = merge(&layers, merged.start == 0, watermark)?;
+        let (rows, expires) = (layer.rows.num_rows() as u64, layer.expires());
+        Ok(NewLayer { key, above: merged.start, rows, expires, bytes: encode_layer(&layer)? })
     }
 
     /// Gives each new layer its place: all in the record, or all in one object.
-    fn place(&self, fresh: Vec<NewLayer>, writer: &Writer) -> Result<StagedState> {
-        let mut tables = self.clone();
+    fn place(self, fresh: Vec<NewLayer>, writer: &Writer) -> Result<StagedState> {
+        let mut tables = self;
         let total: usize = fresh.iter().map(|layer| layer.bytes.len()).sum();
         let path = (total >= INLINE_BYTES).then(|| paths::state(writer));
         let mut object = BytesMut::with_capacity(if path.is_some() { total } else { 0 });
@@ -157,6 +174,7 @@ impl Tables {
                 rows: layer.rows,
                 bytes: layer.bytes.len() as u64,
                 checksum: Checksum::of(&layer.bytes),
+                dead_at: layer.expires,
                 place,
             };
             let chain = tables.chains.entry(layer.key).or_default();

@@ -18,7 +18,7 @@ fn layer(change: &Change) -> StateChange {
     let values: ArrayRef = Arc::new(change.values().cloned().collect::<StringArray>());
     let rows = RecordBatch::try_from_iter_with_nullable([("k", keys, false), ("v", values, true)]).unwrap();
     let removed = change.values().map(|value| Some(value.is_none())).collect::<BooleanArray>();
-    StateChange { table: StateTable { name: "t".into(), key_columns: 1 }, rows, removed }
+    StateChange { table: StateTable::new("t", 1), rows, removed }
 }
 
 fn content(layers: &[StateLayer]) -> BTreeMap<i64, String> {
@@ -77,7 +77,7 @@ proptest! {
             }
             let writer = Writer { seq: Seq(index as u64), epoch: Epoch(0), nonce: Nonce::from("n") };
             let changes = batch.iter().map(|change| (owner.clone(), layer(change))).collect();
-            let staged = tables.stage(changes, &writer, &loader).unwrap();
+            let staged = tables.stage(changes, &BTreeMap::new(), &writer, &loader).unwrap();
             if let Some((path, bytes)) = staged.object {
                 store.put(&path, bytes).unwrap();
             }

@@ -11,6 +11,7 @@ use crate::protocol::paths::Writer;
 use crate::protocol::record::Record;
 use crate::seams::Clock;
 use crossbeam::channel::{Receiver, Sender, bounded};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use waterclock_core::id::{BatchId, Epoch, SinkId};
 use waterclock_core::sink::{LaneOutput, Manifest, Sink, Staging};
 use waterclock_core::source::Cut;
 use waterclock_core::state::StateChange;
+use waterclock_core::time::Watermark;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// A batch that has run.
@@ -125,7 +127,9 @@ impl Committing {
             let manifest = guarded(&output.id, batch, || output.staging.finish(output.lanes))?;
             staged.push((output.id, output.sink, manifest));
         }
-        let state = self.ledger.tables.stage(changes, &self.writer(), &self.loader)?;
+        let watermarks: BTreeMap<Owner, Watermark> =
+            draft.operators.iter().map(|(id, operator)| (Owner::Operator(id.clone()), operator.watermark)).collect();
+        let state = self.ledger.tables.stage(changes, &watermarks, &self.writer(), &self.loader)?;
         if let Some((path, bytes)) = state.object {
             self.log.store().put(&path, bytes)?;
         }
@@ -223,6 +227,7 @@ fn progress(record: &Record, durations: Durations) -> BatchProgress {
         rows_out: batch.sinks.values().map(|sink| sink.manifest.rows).sum(),
         rows_per_second: if busy > 0.0 { (rows_in as f64 / busy).round() } else { 0.0 },
         bad_rows: batch.bad_rows(),
+        late_rows: batch.late_rows(),
         durations,
         drained: batch.drained,
     }

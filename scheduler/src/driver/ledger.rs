@@ -18,9 +18,16 @@ use waterclock_core::{Error, Result};
 pub(super) struct Draft {
     pub context: BatchContext,
     pub sources: Vec<DraftSource>,
-    pub operators: Vec<(OperatorId, Watermark)>,
+    pub operators: Vec<(OperatorId, DraftOperator)>,
     pub drained: bool,
     pub timings: Timings,
+}
+
+/// An operator's part of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DraftOperator {
+    pub watermark: Watermark,
+    pub late_rows: u64,
 }
 
 /// A source's part of it.
@@ -63,9 +70,9 @@ impl Ledger {
             let published = self.published.get(&id).copied();
             (id, SinkRecord { manifest, published })
         });
-        let operator = |(id, watermark): &(OperatorId, Watermark)| {
+        let operator = |(id, operator): &(OperatorId, DraftOperator)| {
             let layers = tables.references(&Owner::Operator(id.clone()));
-            (id.clone(), OperatorRecord { watermark: *watermark, late_rows: 0, layers })
+            (id.clone(), OperatorRecord { watermark: operator.watermark, late_rows: operator.late_rows, layers })
         };
         let batch = BatchRecord {
             batch: draft.context.batch,

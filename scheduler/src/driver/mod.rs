@@ -31,7 +31,7 @@ use crate::seams::{Seams, Stop};
 use arrow::datatypes::SchemaRef;
 use committer::{Committer, Done, StagedOutput, Work, whole_ms};
 use input::{Input, InputCut};
-use ledger::{Draft, DraftSource, Ledger};
+use ledger::{Draft, DraftOperator, DraftSource, Ledger};
 use pacer::{Decision, Pacer, Seen};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -309,7 +309,7 @@ impl Driver {
         let mut operators = Vec::new();
         for (id, operator) in output.operators {
             changes.extend(operator.changes.into_iter().map(|change| (Owner::Operator(id.clone()), change)));
-            operators.push((id, operator.watermark));
+            operators.push((id, DraftOperator { watermark: operator.watermark, late_rows: operator.late_rows }));
         }
         let staged = outputs.into_iter().filter_map(|(outlet, lanes)| {
             let staging = stagings.remove(&outlet.id)?;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::OperatorId;
 use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
-use waterclock_core::state::{KeyGroupRange, StateChange, StateLayer, StateTable, key_groups};
+use waterclock_core::state::{KeyGroupRange, StateChange, StateLayer, StateTable, key_groups, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{ErrorKind, Result, ResultExt};
 
@@ -25,6 +25,8 @@ pub(super) struct KeyedOperator {
     factory: Arc<dyn OperatorFactory>,
     tasks: Vec<Box<dyn Operator>>,
     watermark: Watermark,
+    /// Rows of the batch at hand that came late.
+    late_rows: u64,
 }
 
 /// What one task emitted.
@@ -36,7 +38,7 @@ impl KeyedOperator {
         let tasks = if factory.keys().iter().all(Vec::is_empty) { 1 } else { TASKS };
         let create = |groups| factory.create(groups);
         let tasks = KeyGroupRange::divide(tasks).into_iter().map(create).collect::<Result<_>>()?;
-        Ok(Self { id, factory, tasks, watermark: Watermark::Unknown })
+        Ok(Self { id, factory, tasks, watermark: Watermark::Unknown, late_rows: 0 })
     }
 
     pub(super) fn ports(&self) -> usize {
@@ -53,16 +55,21 @@ impl KeyedOperator {
     pub(super) fn restore(&mut self, stored: RestoredOperator) -> Result<()> {
         self.watermark = stored.watermark;
         let keys = self.factory.keys().first().map_or(0, Vec::len);
+        let mut by_table: BTreeMap<StateTable, Vec<StateLayer>> = BTreeMap::new();
+        for layer in stored.layers {
+            by_table.entry(layer.table.clone()).or_default().push(layer);
+        }
         let mut by_task: Vec<Vec<StateLayer>> = (0..self.tasks.len()).map(|_| Vec::new()).collect();
-        for layer in &stored.layers {
-            for (task, part) in by_task.iter_mut().zip(divide(layer, keys, self.tasks.len())?) {
+        for layers in by_table.into_values() {
+            let table = merge(&layers, true, self.watermark)?;
+            for (task, part) in by_task.iter_mut().zip(divide(&table, keys, self.tasks.len())?) {
                 if part.rows.num_rows() > 0 {
                     task.push(part);
                 }
             }
         }
-        for (task, layers) in self.tasks.iter_mut().zip(by_task) {
-            task.restore(&layers).map_err(|error| error.within(format!("operator '{}'", self.id)))?;
+        for (task, tables) in self.tasks.iter_mut().zip(by_task) {
+            task.restore(&tables, self.watermark).map_err(|error| error.within(format!("operator '{}'", self.id)))?;
         }
         Ok(())
     }
@@ -77,9 +84,11 @@ impl KeyedOperator {
                     task.process(chunk.port, rows, &mut output).map_err(|error| error.within(format!("operator '{id}'")))
                 })?;
             }
-            Ok(output.take())
+            Ok((output.late_rows(), output.take()))
         };
-        self.tasks.par_iter_mut().zip(chunk.by_task).map(each).collect()
+        let outputs: Vec<(u64, TaskOutput)> = self.tasks.par_iter_mut().zip(chunk.by_task).map(each).collect::<Result<_>>()?;
+        self.late_rows += outputs.iter().map(|(late, _)| late).sum::<u64>();
+        Ok(outputs.into_iter().map(|(_, output)| output).collect())
     }
 
     /// Moves the watermark of each input on, in the order of the ports.
@@ -92,12 +101,13 @@ impl KeyedOperator {
                 let mut advance = || task.advance(Port(port), *watermark, batch, &mut output);
                 reached = guarded(id, batch, || advance().map_err(|error| error.within(format!("operator '{id}'"))))?;
             }
-            Ok((reached, output.take()))
+            Ok((reached, output.late_rows(), output.take()))
         };
-        let results: Vec<(Watermark, TaskOutput)> = self.tasks.par_iter_mut().map(each).collect::<Result<_>>()?;
-        let reached = results.iter().map(|(watermark, _)| *watermark).min().unwrap_or(Watermark::Unknown);
+        let results: Vec<(Watermark, u64, TaskOutput)> = self.tasks.par_iter_mut().map(each).collect::<Result<_>>()?;
+        let reached = results.iter().map(|(watermark, ..)| *watermark).min().unwrap_or(Watermark::Unknown);
         self.watermark = self.watermark.max(reached);
-        Ok(results.into_iter().map(|(_, output)| output).collect())
+        self.late_rows += results.iter().map(|(_, late, _)| late).sum::<u64>();
+        Ok(results.into_iter().map(|(.., output)| output).collect())
     }
 
     /// What the batch changed: at most one layer per table, with the tasks' changes in their order.
@@ -109,7 +119,7 @@ impl KeyedOperator {
             }
         }
         let changes = tables.into_iter().map(|(table, changes)| combine(table, &changes)).collect::<Result<_>>()?;
-        Ok(OperatorOutput { watermark: self.watermark, changes })
+        Ok(OperatorOutput { watermark: self.watermark, late_rows: std::mem::take(&mut self.late_rows), changes })
     }
 
     pub(super) fn next_timer(&self) -> Option<Timestamp> {

@@ -101,6 +101,8 @@ pub struct PartitionOutput {
 pub struct OperatorOutput {
     /// The watermark of its output.
     pub watermark: Watermark,
+    /// Rows that it dropped because they came late.
+    pub late_rows: u64,
     /// What changed in its state: at most one layer per table.
     pub changes: Vec<StateChange>,
 }

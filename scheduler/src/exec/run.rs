@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use waterclock_core::id::OperatorId;
 use waterclock_core::operator::Port;
-use waterclock_core::plan::{NodeId, NodeKind, Plan, PlannedSource, Upstream};
+use waterclock_core::plan::{NodeId, NodeKind, Plan, PlannedSource, TimeBound, Upstream};
 use waterclock_core::sink::{Lane, LaneOutput, LaneWriter};
 use waterclock_core::time::Watermark;
 use waterclock_core::{Error, Result};
@@ -191,7 +191,8 @@ impl Gathered<'_> {
         let mut reached: Vec<Watermark> = Vec::with_capacity(plan.nodes.len());
         let mut outputs = BTreeMap::new();
         for (index, node) in plan.nodes.iter().enumerate() {
-            let inputs: Vec<Watermark> = node.inputs.iter().map(|upstream| reached[upstream.node.0]).collect();
+            let of_input = |(upstream, bound): (&Upstream, &TimeBound)| bound.apply(reached[upstream.node.0]);
+            let inputs = node.inputs.iter().zip(&node.bounds).map(of_input).collect::<Result<Vec<Watermark>>>()?;
             let watermark = match &node.kind {
                 NodeKind::Scan(source) => self.source_watermark(*source, before[*source], end),
                 NodeKind::Transform(_) | NodeKind::Union => inputs.into_iter().min().unwrap_or(Watermark::Unknown),

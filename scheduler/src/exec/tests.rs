@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use waterclock_core::id::{BatchId, SinkId, SourceId};
 use waterclock_core::operator::{Operator, OperatorFactory, Output, Port, Transform};
-use waterclock_core::plan::{Node, PlannedSink, PlannedSource};
+use waterclock_core::plan::{Node, PlannedSink, PlannedSource, TimeBound};
 use waterclock_core::sink::{Lane, LaneWriter, Manifest, SinkMode, SinkSettings};
 use waterclock_core::source::{CutLimits, Morsel, Morsels, OnBadRow, Origin, Place, Position, Positions, Scan, Skipped, SourceSettings};
 use waterclock_core::state::{KeyGroupRange, StateTable};
@@ -134,10 +134,10 @@ impl Operator for Counting {
         }
         let counts: Vec<i64> = changed.iter().map(|key| self.0[key]).collect();
         let columns = [("k", Arc::new(Int64Array::from(changed)) as ArrayRef), ("n", Arc::new(Int64Array::from(counts)) as ArrayRef)];
-        let table = StateTable { name: "counts".into(), key_columns: 1 };
+        let table = StateTable::new("counts", 1);
         Ok(vec![StateLayer::upserts(table, RecordBatch::try_from_iter(columns).unwrap())])
     }
-    fn restore(&mut self, layers: &[StateLayer]) -> Result<()> {
+    fn restore(&mut self, layers: &[StateLayer], _watermark: Watermark) -> Result<()> {
         for layer in layers {
             let (keys, counts) = (layer.rows.column(0).as_primitive::<Int64Type>(), layer.rows.column(1).as_primitive::<Int64Type>());
             self.0.extend(keys.values().iter().copied().zip(counts.values().iter().copied()));
@@ -183,7 +183,13 @@ impl Memory {
 }
 
 fn node(id: &str, kind: NodeKind, inputs: &[usize]) -> Node {
-    Node { id: id.into(), kind, inputs: inputs.iter().map(|&input| NodeId(input).into()).collect(), outputs: vec![schema()] }
+    Node {
+        id: id.into(),
+        kind,
+        inputs: inputs.iter().map(|&input| NodeId(input).into()).collect(),
+        bounds: inputs.iter().map(|_| TimeBound::default()).collect(),
+        outputs: vec![schema()],
+    }
 }
 
 /// `sources` scans, united, then these nodes in a row, into one sink.

@@ -51,10 +51,11 @@ fn batch_record(batch: BatchId, previous: Option<BatchRef>, opened: Seq) -> Batc
         detail: serde_json::json!({"files": ["a.json"]}),
     };
     let layer = |name: &str, place| LayerRef {
-        table: StateTable { name: name.into(), key_columns: 1 },
+        table: StateTable::new(name, 1),
         rows: 2,
         bytes: 12,
         checksum: Checksum::of(name.as_bytes()),
+        dead_at: None,
         place,
     };
     let source = SourceRecord {

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use waterclock_core::state::{StateChange, StateLayer, StateTable, merge};
 use waterclock_core::time::Timestamp;
+use waterclock_core::time::Watermark;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 const TABLE: &str = "seen";
@@ -85,7 +86,7 @@ impl SeenSet {
             return Err(Error::config(format!("a source of files has no state table '{}'", other.table.name)));
         }
         if !layers.is_empty() {
-            for entry in decode(&merge(layers, true)?.rows)? {
+            for entry in decode(&merge(layers, true, Watermark::Unknown)?.rows)? {
                 if entry.progress != Progress::Done {
                     seen.partial = Some(Arc::clone(&entry.file.path));
                 }
@@ -97,7 +98,7 @@ impl SeenSet {
 }
 
 fn table() -> StateTable {
-    StateTable { name: TABLE.to_owned(), key_columns: 1 }
+    StateTable::new(TABLE, 1)
 }
 
 fn schema() -> Schema {

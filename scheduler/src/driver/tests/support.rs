@@ -20,7 +20,7 @@ use waterclock_core::id::{BatchId, Epoch, PartitionId, SinkId, SourceId};
 use waterclock_core::job::Job;
 use waterclock_core::memory::MemoryBudget;
 use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
-use waterclock_core::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource};
+use waterclock_core::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource, TimeBound, Upstream};
 use waterclock_core::sink::*;
 use waterclock_core::source::*;
 use waterclock_core::state::{KeyGroupRange, StateChange, StateLayer, StateTable};
@@ -39,7 +39,7 @@ fn rows(values: &[i64]) -> RecordBatch {
 fn layer(name: &str, pairs: impl Iterator<Item = (i64, i64)>) -> StateLayer {
     let (keys, values): (Vec<i64>, Vec<i64>) = pairs.unzip();
     let columns = [("k", Arc::new(Int64Array::from(keys)) as ArrayRef), ("n", Arc::new(Int64Array::from(values)) as ArrayRef)];
-    StateLayer::upserts(StateTable { name: name.into(), key_columns: 1 }, RecordBatch::try_from_iter(columns).unwrap())
+    StateLayer::upserts(StateTable::new(name, 1), RecordBatch::try_from_iter(columns).unwrap())
 }
 
 fn pairs(layers: &[StateLayer]) -> BTreeMap<i64, i64> {
@@ -233,7 +233,7 @@ impl Operator for Counting {
         changed.dedup();
         if changed.is_empty() { Ok(Vec::new()) } else { Ok(vec![layer("counts", changed.into_iter().map(|key| (key, self.1[&key])))]) }
     }
-    fn restore(&mut self, layers: &[StateLayer]) -> Result<()> {
+    fn restore(&mut self, layers: &[StateLayer], _watermark: Watermark) -> Result<()> {
         self.1 = pairs(layers);
         Ok(())
     }
@@ -380,7 +380,13 @@ impl World {
         let limits = CutLimits { max_rows: Some(self.rows_per_batch), ..CutLimits::default() };
         let settings = SourceSettings { id: SourceId::from("numbers"), event_time: None, limits, on_bad_row };
         let scan = Arc::new(Scan::all(&schema()));
-        let node = |id: &str, kind, inputs| Node { id: id.into(), kind, inputs, outputs: vec![schema()] };
+        let node = |id: &str, kind, inputs| Node {
+            id: id.into(),
+            kind,
+            bounds: vec![TimeBound::default(); Vec::<Upstream>::len(&inputs)],
+            inputs,
+            outputs: vec![schema()],
+        };
         let sink = SinkSettings { id: SinkId::from("out"), mode: SinkMode::Append, location: Location::parse(&self.root).unwrap() };
         Arc::new(Plan {
             sources: vec![PlannedSource { settings, schema: schema(), scan, description: String::new() }],

@@ -1,0 +1,133 @@
+//! Every other aggregate function of DataFusion: the rows of a group are aggregated by themselves, and merged into the group's stored
+//! state. Its accumulators give their state away when asked for it, so none is kept.
+
+use super::Accumulator;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::compute::{SortColumn, lexsort_to_indices, take};
+use datafusion_common::ScalarValue;
+use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(super) struct Adapter {
+    function: Arc<AggregateFunctionExpr>,
+    /// The state of each slot; none before its first row.
+    states: Vec<Option<Vec<ScalarValue>>>,
+}
+
+impl Adapter {
+    pub(super) fn new(function: Arc<AggregateFunctionExpr>) -> Self {
+        Self { function, states: Vec::new() }
+    }
+
+    fn failed(&self) -> String {
+        format!("computing {}", self.function.name())
+    }
+
+    fn fresh(&self) -> Result<Box<dyn datafusion_expr::Accumulator>> {
+        self.function.create_accumulator().or_error(ErrorKind::Config, || self.failed())
+    }
+
+    /// The state of rows of one group, in the order that the call states.
+    fn partial(&self, arguments: &[ArrayRef], rows: &UInt32Array) -> Result<Vec<ScalarValue>> {
+        let take = |column: &ArrayRef| take(column, rows, None);
+        let mut columns: Vec<ArrayRef> =
+            arguments.iter().map(take).collect::<Result<_, _>>().or_error(ErrorKind::Internal, || self.failed())?;
+        let orders = self.function.order_bys();
+        if !orders.is_empty() {
+            let keys = columns[columns.len() - orders.len()..].iter().zip(orders);
+            let keys: Vec<SortColumn> =
+                keys.map(|(values, order)| SortColumn { values: Arc::clone(values), options: Some(order.options) }).collect();
+            let sorted = lexsort_to_indices(&keys, None).or_error(ErrorKind::Internal, || self.failed())?;
+            columns = columns
+                .iter()
+                .map(|column| arrow::compute::take(column, &sorted, None))
+                .collect::<Result<_, _>>()
+                .or_error(ErrorKind::Internal, || self.failed())?;
+        }
+        let mut accumulator = self.fresh()?;
+        accumulator.update_batch(&columns).and_then(|()| accumulator.state()).or_error(ErrorKind::BadData, || self.failed())
+    }
+
+    fn merge_into(&mut self, slot: u32, state: Vec<ScalarValue>) -> Result<()> {
+        let merged = match self.states[slot as usize].take() {
+            None => state,
+            Some(before) => {
+                let mut accumulator = self.fresh()?;
+                let columns = before.into_iter().zip(state).map(|(before, more)| ScalarValue::iter_to_array([before, more]));
+                let columns = columns.collect::<Result<Vec<_>, _>>().or_error(ErrorKind::Internal, || self.failed())?;
+                accumulator.merge_batch(&columns).and_then(|()| accumulator.state()).or_error(ErrorKind::BadData, || self.failed())?
+            }
+        };
+        self.states[slot as usize] = Some(merged);
+        Ok(())
+    }
+
+    fn state_of(&self, slot: u32) -> Result<Vec<ScalarValue>> {
+        match &self.states[slot as usize] {
+            Some(state) => Ok(state.clone()),
+            None => self.fresh()?.state().or_error(ErrorKind::Internal, || self.failed()),
+        }
+    }
+}
+
+impl Accumulator for Adapter {
+    fn resize(&mut self, slots: usize) {
+        self.states.resize_with(slots, || None);
+    }
+
+    fn clear(&mut self, slot: u32) {
+        self.states[slot as usize] = None;
+    }
+
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
+        let mut rows: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (row, &slot) in (0u32..).zip(slots) {
+            rows.entry(slot).or_default().push(row);
+        }
+        for (slot, rows) in rows {
+            let state = self.partial(arguments, &UInt32Array::from(rows))?;
+            self.merge_into(slot, state)?;
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
+        for (row, &slot) in slots.iter().enumerate() {
+            let value = |column: &ArrayRef| ScalarValue::try_from_array(column, row);
+            let theirs = state.iter().map(value).collect::<Result<Vec<_>, _>>().or_error(ErrorKind::Internal, || self.failed())?;
+            self.merge_into(slot, theirs)?;
+        }
+        Ok(())
+    }
+
+    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let fields = self.function.state_fields().or_error(ErrorKind::Internal, || self.failed())?;
+        let states = slots.iter().map(|&slot| self.state_of(slot)).collect::<Result<Vec<_>>>()?;
+        let column = |index: usize| {
+            if states.is_empty() {
+                return Ok(arrow::array::new_empty_array(fields[index].data_type()));
+            }
+            ScalarValue::iter_to_array(states.iter().map(|state| state[index].clone())).or_error(ErrorKind::Internal, || self.failed())
+        };
+        (0..fields.len()).map(column).collect()
+    }
+
+    fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
+        let mut results = Vec::with_capacity(slots.len());
+        for &slot in slots {
+            let mut accumulator = self.fresh()?;
+            if let Some(state) = &self.states[slot as usize] {
+                let columns = state.iter().map(|value| value.to_array()).collect::<Result<Vec<_>, _>>();
+                let columns = columns.or_error(ErrorKind::Internal, || self.failed())?;
+                accumulator.merge_batch(&columns).or_error(ErrorKind::BadData, || self.failed())?;
+            }
+            results.push(accumulator.evaluate().or_error(ErrorKind::BadData, || self.failed())?);
+        }
+        if results.is_empty() {
+            return Ok(arrow::array::new_empty_array(self.function.field().data_type()));
+        }
+        ScalarValue::iter_to_array(results).map_err(|cause| Error::internal(self.failed()).caused_by(cause))
+    }
+}

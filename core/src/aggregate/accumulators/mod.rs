@@ -1,0 +1,121 @@
+//! Aggregate functions in columns: the state of many groups side by side, one slot per group.
+//!
+//! All are deterministic in the order of their rows, and can be merged: two states of one group, as arrays, give that of all its rows.
+//! Nothing here takes rows back.
+
+mod adapter;
+mod best;
+mod numeric;
+
+use crate::error::Result;
+use crate::pipeline::config_error;
+use adapter::Adapter;
+use arrow::array::ArrayRef;
+use arrow::compute::SortOptions;
+use arrow::datatypes::{
+    DataType, Date32Type, Date64Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, Schema, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use best::Best;
+use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use numeric::{Average, Count, Extreme, Sum, Variance};
+use std::sync::Arc;
+
+/// The state of one aggregate function for all groups of a table.
+pub(super) trait Accumulator: Send {
+    /// Makes room for so many slots. New ones are empty.
+    fn resize(&mut self, slots: usize);
+
+    /// Empties a slot.
+    fn clear(&mut self, slot: u32);
+
+    /// Takes rows: for each its slot, and its arguments.
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()>;
+
+    /// Takes states of the same function: for each its slot. A slot may occur only once.
+    fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()>;
+
+    /// The states of slots.
+    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
+
+    /// The greatest number of a row, by arrival, that any state holds.
+    fn latest_arrival(&self) -> i64 {
+        0
+    }
+
+    /// The results of slots.
+    fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef>;
+}
+
+/// Whether the function goes by the order in which rows arrive, and needs their number as its last argument.
+pub(super) fn by_arrival(function: &AggregateFunctionExpr) -> bool {
+    matches!(function.fun().name(), "first_value" | "last_value")
+}
+
+/// An accumulator without slots, for a function over columns of this schema.
+pub(super) fn accumulator(function: &Arc<AggregateFunctionExpr>, schema: &Schema) -> Result<Box<dyn Accumulator>> {
+    let output = function.field().data_type().clone();
+    let input = function.expressions().first().map(|argument| argument.data_type(schema)).transpose();
+    let input = input.ok().flatten().unwrap_or(DataType::Null);
+    let own: Option<Box<dyn Accumulator>> = match function.fun().name() {
+        "count" => Some(Box::new(Count::default())),
+        "sum" if input.is_null() || sum_type(&input, &output) => sum(&output),
+        "avg" if output == DataType::Float64 && input == DataType::Float64 => Some(Box::new(Average::default())),
+        name @ ("stddev" | "stddev_pop" | "var" | "var_pop") if input == DataType::Float64 => {
+            Some(Box::new(Variance::new(!name.ends_with("_pop"), name.starts_with("stddev"))))
+        }
+        name @ ("min" | "max") if input == output => Some(match extreme(&output, name == "max") {
+            Some(extreme) => extreme,
+            None => Box::new(Best::extreme(output, name == "max")?),
+        }),
+        name @ ("first_value" | "last_value") => Some(Box::new(first_or_last(function, schema, name == "last_value", output)?)),
+        _ => None,
+    };
+    match own {
+        Some(own) => Ok(own),
+        None => Ok(Box::new(Adapter::new(Arc::clone(function)))),
+    }
+}
+
+/// The sum's type has room for more digits than its argument's; the values are alike.
+fn sum_type(input: &DataType, output: &DataType) -> bool {
+    input == output || matches!((input, output), (DataType::Decimal128(_, a), DataType::Decimal128(_, b)) if a == b)
+}
+
+fn sum(output: &DataType) -> Option<Box<dyn Accumulator>> {
+    Some(match output {
+        DataType::Int64 => Box::new(Sum::<Int64Type>::new(output)),
+        DataType::UInt64 => Box::new(Sum::<UInt64Type>::new(output)),
+        DataType::Float64 => Box::new(Sum::<Float64Type>::new(output)),
+        DataType::Decimal128(..) => Box::new(Sum::<Decimal128Type>::new(output)),
+        _ => return None,
+    })
+}
+
+fn extreme(output: &DataType, max: bool) -> Option<Box<dyn Accumulator>> {
+    macro_rules! of {
+        ($($pattern:pat => $type:ty),* $(,)?) => {
+            match output { $($pattern => Some(Box::new(Extreme::<$type>::new(output, max)) as Box<dyn Accumulator>),)* _ => None }
+        };
+    }
+    of! {
+        DataType::Int8 => Int8Type, DataType::Int16 => Int16Type, DataType::Int32 => Int32Type, DataType::Int64 => Int64Type,
+        DataType::UInt8 => UInt8Type, DataType::UInt16 => UInt16Type, DataType::UInt32 => UInt32Type, DataType::UInt64 => UInt64Type,
+        DataType::Float32 => Float32Type, DataType::Float64 => Float64Type, DataType::Decimal128(..) => Decimal128Type,
+        DataType::Date32 => Date32Type, DataType::Date64 => Date64Type,
+        DataType::Timestamp(TimeUnit::Microsecond, _) => TimestampMicrosecondType,
+        DataType::Duration(TimeUnit::Microsecond) => DurationMicrosecondType,
+    }
+}
+
+/// By the order that the call states, then by arrival.
+fn first_or_last(function: &AggregateFunctionExpr, schema: &Schema, last: bool, value: DataType) -> Result<Best> {
+    let mut order = Vec::new();
+    for sort in function.order_bys() {
+        let data_type = sort.expr.data_type(schema).map_err(config_error)?;
+        let options = SortOptions { descending: sort.options.descending != last, nulls_first: sort.options.nulls_first != last };
+        order.push((data_type, options));
+    }
+    order.push((DataType::Int64, SortOptions { descending: last, nulls_first: false }));
+    Best::ordered(value, order, function.ignore_nulls())
+}

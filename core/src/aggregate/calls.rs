@@ -1,0 +1,416 @@
+//! Calls of aggregate functions: arguments, FILTER, DISTINCT; and the slots of all calls of an operator.
+//!
+//! DISTINCT is a set of values per slot in front of the function, which sees each value once. The set is a table of state of its own, so that a
+//! batch writes the values that it added, not the set.
+
+use super::accumulators::{Accumulator, accumulator, by_arrival};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, RecordBatch, UInt32Array};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::{filter, prep_null_mask_filter, take};
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+/// A call of an aggregate function, over the columns of the operator's input.
+#[derive(Debug, Clone)]
+pub struct CallSpec {
+    /// The function with its arguments and order; never DISTINCT.
+    pub function: Arc<AggregateFunctionExpr>,
+    /// The columns that the arguments are computed from.
+    pub schema: SchemaRef,
+    /// Whether each value of the argument counts once.
+    pub distinct: bool,
+    /// Which rows count.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+impl fmt::Display for CallSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let arguments: Vec<String> = self.function.expressions().iter().map(|argument| argument.to_string()).collect();
+        let distinct = if self.distinct { "DISTINCT " } else { "" };
+        write!(f, "{}({distinct}{}", self.function.fun().name(), arguments.join(", "))?;
+        let order: Vec<String> = self.function.order_bys().iter().map(|order| order.to_string()).collect();
+        if !order.is_empty() {
+            write!(f, " ORDER BY {}", order.join(", "))?;
+        }
+        f.write_str(if self.function.ignore_nulls() { ") IGNORE NULLS" } else { ")" })?;
+        match &self.filter {
+            Some(filter) => write!(f, " FILTER ({filter})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl CallSpec {
+    /// What its state means, in words: types and constants, not how arguments are computed.
+    pub(super) fn meaning(&self) -> String {
+        let argument = |argument: &Arc<dyn PhysicalExpr>| {
+            if argument.is::<datafusion_physical_expr::expressions::Literal>() {
+                return argument.to_string();
+            }
+            argument.data_type(&self.schema).map_or_else(|_| "?".to_owned(), |data_type| data_type.to_string())
+        };
+        let arguments: Vec<String> = self.function.expressions().iter().map(argument).collect();
+        let order = self.function.order_bys().iter().map(|order| format!("{} {}", argument(&order.expr), order.options));
+        let distinct = if self.distinct { "DISTINCT " } else { "" };
+        let nulls = if self.function.ignore_nulls() { " IGNORE NULLS" } else { "" };
+        let order: Vec<String> = order.collect();
+        let order = if order.is_empty() { String::new() } else { format!(" ORDER BY {}", order.join(", ")) };
+        let (name, result) = (self.function.fun().name(), self.function.field().data_type().clone());
+        format!("{name}({distinct}{}{order}){nulls}: {result}", arguments.join(", "))
+    }
+}
+
+/// What a call is given by some rows.
+#[derive(Clone)]
+pub(super) struct CallInput {
+    arguments: Vec<ArrayRef>,
+    mask: Option<BooleanArray>,
+}
+
+impl CallSpec {
+    /// The call's arguments for rows, which are numbered from `sequence` by arrival.
+    pub(super) fn input(&self, rows: &RecordBatch, sequence: i64) -> Result<CallInput> {
+        let evaluate = |expression: &Arc<dyn PhysicalExpr>| {
+            let value = expression.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()));
+            value.or_error(ErrorKind::BadData, || format!("computing {expression} for {}", self.function.name()))
+        };
+        let mut arguments: Vec<ArrayRef> = Vec::new();
+        let counts_rows = self.function.fun().name() == "count" && !self.distinct;
+        for expression in self.function.expressions() {
+            let is_literal = expression.is::<datafusion_physical_expr::expressions::Literal>();
+            let array = if counts_rows && is_literal { literal(&expression, rows)? } else { Some(evaluate(&expression)?) };
+            arguments.extend(array);
+        }
+        for order in self.function.order_bys() {
+            arguments.push(evaluate(&order.expr)?);
+        }
+        if by_arrival(&self.function) {
+            let numbers = sequence..sequence + rows.num_rows() as i64;
+            arguments.push(Arc::new(Int64Array::from_iter_values(numbers)));
+        }
+        let mask = self.filter.as_ref().map(&evaluate).transpose()?;
+        let mask = mask.map(|mask| {
+            let mask = mask.as_boolean_opt().ok_or_else(|| Error::internal("a FILTER is not a boolean"))?;
+            Ok(if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() })
+        });
+        Ok(CallInput { arguments, mask: mask.transpose()? })
+    }
+}
+
+/// A constant that is counted: nothing to look at unless it is null.
+fn literal(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<Option<ArrayRef>> {
+    let value = expression.evaluate(rows).or_error(ErrorKind::Internal, || "a constant".into())?;
+    let array = value.into_array(rows.num_rows()).or_error(ErrorKind::Internal, || "a constant".into())?;
+    Ok((array.logical_null_count() > 0).then_some(array))
+}
+
+impl CallInput {
+    /// The same for some of the rows.
+    pub(super) fn take(&self, rows: &UInt32Array) -> Result<Self> {
+        let taking = || "dividing rows among windows".to_owned();
+        let arguments = self.arguments.iter().map(|argument| take(argument, rows, None)).collect::<Result<_, _>>();
+        let mask = self.mask.as_ref().map(|mask| take(mask, rows, None)).transpose().or_error(ErrorKind::Internal, taking)?;
+        Ok(Self { arguments: arguments.or_error(ErrorKind::Internal, taking)?, mask: mask.map(|mask| mask.as_boolean().clone()) })
+    }
+}
+
+/// One call's state for all slots.
+struct Call {
+    accumulator: Box<dyn Accumulator>,
+    distinct: Option<DistinctSets>,
+}
+
+impl Call {
+    fn update(&mut self, slots: &[u32], input: &CallInput) -> Result<()> {
+        match &input.mask {
+            None => self.update_all(slots, &input.arguments),
+            Some(mask) => {
+                let (slots, arguments) = filtered(slots, &input.arguments, mask)?;
+                self.update_all(&slots, &arguments)
+            }
+        }
+    }
+
+    fn update_all(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
+        match &mut self.distinct {
+            None => self.accumulator.update(slots, arguments),
+            Some(sets) => {
+                let new = sets.insert(slots, arguments)?;
+                let (slots, arguments) = filtered(slots, arguments, &new)?;
+                self.accumulator.update(&slots, &arguments)
+            }
+        }
+    }
+}
+
+fn filtered(slots: &[u32], arguments: &[ArrayRef], mask: &BooleanArray) -> Result<(Vec<u32>, Vec<ArrayRef>)> {
+    let kept = slots.iter().enumerate().filter(|(row, _)| mask.value(*row)).map(|(_, slot)| *slot).collect();
+    let arguments = arguments.iter().map(|argument| filter(argument, mask)).collect::<Result<_, _>>();
+    Ok((kept, arguments.or_error(ErrorKind::Internal, || "filtering the rows of an aggregate".into())?))
+}
+
+/// The values that each slot has seen.
+struct DistinctSets {
+    converter: RowConverter,
+    sets: Vec<HashSet<Arc<[u8]>, xxhash_rust::xxh3::Xxh3DefaultBuilder>>,
+    /// What was added since the last checkpoint.
+    added: Vec<(u32, Arc<[u8]>)>,
+}
+
+impl DistinctSets {
+    fn new(value: DataType) -> Result<Self> {
+        let converter = RowConverter::new(vec![SortField::new(value)]);
+        let converter = converter.or_error(ErrorKind::Config, || "values of this type can't be DISTINCT".into())?;
+        Ok(Self { converter, sets: Vec::new(), added: Vec::new() })
+    }
+
+    /// Which rows bring a value that their slot has not seen.
+    fn insert(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<BooleanArray> {
+        let value = arguments.first().ok_or_else(|| Error::internal("DISTINCT of nothing"))?;
+        let rows =
+            self.converter.convert_columns(std::slice::from_ref(value)).or_error(ErrorKind::Internal, || "encoding values".into())?;
+        let mut new = Vec::with_capacity(slots.len());
+        for (row, &slot) in rows.iter().zip(slots) {
+            let set = &mut self.sets[slot as usize];
+            let is_new = !set.contains(row.as_ref());
+            if is_new {
+                let value: Arc<[u8]> = row.as_ref().into();
+                set.insert(Arc::clone(&value));
+                self.added.push((slot, value));
+            }
+            new.push(is_new);
+        }
+        Ok(BooleanArray::from(new))
+    }
+
+    /// The values of each slot as a list, sorted.
+    fn lists(&self, slots: &[u32]) -> Result<ArrayRef> {
+        let mut all: Vec<&Arc<[u8]>> = Vec::new();
+        let mut lengths = Vec::with_capacity(slots.len());
+        for &slot in slots {
+            let mut set: Vec<&Arc<[u8]>> = self.sets[slot as usize].iter().collect();
+            set.sort_unstable();
+            lengths.push(set.len());
+            all.extend(set);
+        }
+        let values = self.decode(all.into_iter())?;
+        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        let lists = ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, None);
+        Ok(Arc::new(lists.or_error(ErrorKind::Internal, || "a column of sets".into())?))
+    }
+
+    fn decode<'a>(&self, values: impl Iterator<Item = &'a Arc<[u8]>>) -> Result<ArrayRef> {
+        let parser = self.converter.parser();
+        let mut columns = self
+            .converter
+            .convert_rows(values.map(|value| parser.parse(value)))
+            .or_error(ErrorKind::Internal, || "decoding values".into())?;
+        columns.pop().ok_or_else(|| Error::internal("a set of values has no column"))
+    }
+}
+
+/// The state of all calls, for all slots.
+pub(super) struct Slots {
+    calls: Vec<Call>,
+    used: usize,
+    free: Vec<u32>,
+}
+
+impl Slots {
+    pub(super) fn new(specs: &[CallSpec]) -> Result<Self> {
+        let call = |spec: &CallSpec| {
+            let value = spec.function.expressions().first().map(|argument| argument.data_type(&spec.schema)).transpose();
+            let value = value.map_err(crate::pipeline::config_error)?.unwrap_or(DataType::Null);
+            let distinct = spec.distinct.then(|| DistinctSets::new(value)).transpose()?;
+            Ok(Call { accumulator: accumulator(&spec.function, &spec.schema)?, distinct })
+        };
+        Ok(Self { calls: specs.iter().map(call).collect::<Result<_>>()?, used: 0, free: Vec::new() })
+    }
+
+    /// An empty slot.
+    pub(super) fn allocate(&mut self) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            return slot;
+        }
+        let slot = self.used as u32;
+        self.used += 1;
+        let room = self.used.next_power_of_two();
+        if self.used == 1 || self.used.is_power_of_two() || room / 2 + 1 == self.used {
+            self.resize(room);
+        }
+        slot
+    }
+
+    fn resize(&mut self, room: usize) {
+        for call in &mut self.calls {
+            call.accumulator.resize(room);
+            if let Some(distinct) = &mut call.distinct {
+                distinct.sets.resize_with(room, HashSet::default);
+            }
+        }
+    }
+
+    /// Gives a slot back.
+    pub(super) fn release(&mut self, slot: u32) {
+        for call in &mut self.calls {
+            call.accumulator.clear(slot);
+            if let Some(distinct) = &mut call.distinct {
+                distinct.sets[slot as usize] = HashSet::default();
+            }
+        }
+        self.free.push(slot);
+    }
+
+    pub(super) fn update(&mut self, slots: &[u32], inputs: &[CallInput]) -> Result<()> {
+        self.calls.iter_mut().zip(inputs).try_for_each(|(call, input)| call.update(slots, input))
+    }
+
+    /// The results of each call.
+    pub(super) fn evaluate(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.calls.iter().map(|call| call.accumulator.evaluate(slots)).collect()
+    }
+
+    /// Adds slots of other calls of the same kind to slots of these.
+    pub(super) fn absorb(&mut self, slots: &[u32], other: &Self, of_other: &[u32]) -> Result<()> {
+        for (call, theirs) in self.calls.iter_mut().zip(&other.calls) {
+            match &theirs.distinct {
+                None => call.accumulator.merge(slots, &theirs.accumulator.state(of_other)?)?,
+                Some(sets) => {
+                    let (mut to, mut values) = (Vec::new(), Vec::new());
+                    for (slot, their_slot) in slots.iter().zip(of_other) {
+                        let mut set: Vec<&Arc<[u8]>> = sets.sets[*their_slot as usize].iter().collect();
+                        set.sort_unstable();
+                        to.extend(std::iter::repeat_n(*slot, set.len()));
+                        values.extend(set);
+                    }
+                    call.update_all(&to, &[sets.decode(values.into_iter())?])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves one slot into another of the same calls, and gives it back.
+    pub(super) fn merge_slot(&mut self, into: u32, from: u32) -> Result<()> {
+        for call in &mut self.calls {
+            match &call.distinct {
+                None => {
+                    let state = call.accumulator.state(&[from])?;
+                    call.accumulator.merge(&[into], &state)?;
+                }
+                Some(sets) => {
+                    let mut set: Vec<&Arc<[u8]>> = sets.sets[from as usize].iter().collect();
+                    set.sort_unstable();
+                    let slots = vec![into; set.len()];
+                    let values = sets.decode(set.into_iter())?;
+                    call.update_all(&slots, &[values])?;
+                }
+            }
+        }
+        for distinct in self.calls.iter_mut().filter_map(|call| call.distinct.as_mut()) {
+            distinct.added.retain(|(slot, _)| *slot != from);
+        }
+        self.release(from);
+        Ok(())
+    }
+
+    /// The state of the calls without DISTINCT, in columns.
+    pub(super) fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        for call in self.calls.iter().filter(|call| call.distinct.is_none()) {
+            columns.extend(call.accumulator.state(slots)?);
+        }
+        Ok(columns)
+    }
+
+    /// Takes back what [`state`](Self::state) gave.
+    pub(super) fn restore(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
+        let mut rest = columns;
+        for call in self.calls.iter_mut().filter(|call| call.distinct.is_none()) {
+            let width = call.accumulator.state(&[])?.len();
+            if width > rest.len() {
+                return Err(Error::corrupt("a table of state lacks columns of an aggregate"));
+            }
+            let (own, others) = rest.split_at(width);
+            call.accumulator.merge(slots, own)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// For each call with DISTINCT, its index, and the values that were added since the last time, with the slot of each;
+    /// slots that are gone are left out.
+    pub(super) fn take_added(&mut self, is_live: impl Fn(u32) -> bool) -> Result<Vec<(usize, Vec<u32>, ArrayRef)>> {
+        let mut all = Vec::new();
+        for (index, call) in self.calls.iter_mut().enumerate() {
+            if let Some(sets) = &mut call.distinct {
+                let mut added = std::mem::take(&mut sets.added);
+                added.retain(|(slot, _)| is_live(*slot));
+                let values = sets.decode(added.iter().map(|(_, value)| value))?;
+                all.push((index, added.into_iter().map(|(slot, _)| slot).collect(), values));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Takes back what [`take_added`](Self::take_added) gave.
+    pub(super) fn restore_values(&mut self, index: usize, slots: &[u32], values: ArrayRef) -> Result<()> {
+        let call = self.calls.get_mut(index).filter(|call| call.distinct.is_some());
+        let call = call.ok_or_else(|| Error::corrupt("a table of state belongs to no DISTINCT aggregate"))?;
+        call.update_all(slots, &[values])?;
+        if let Some(sets) = &mut call.distinct {
+            sets.added.clear();
+        }
+        Ok(())
+    }
+
+    /// The state of all calls, in columns; that of a call with DISTINCT is a list of its values.
+    pub(super) fn whole_state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        for call in &self.calls {
+            match &call.distinct {
+                None => columns.extend(call.accumulator.state(slots)?),
+                Some(sets) => columns.push(sets.lists(slots)?),
+            }
+        }
+        Ok(columns)
+    }
+
+    /// Takes back what [`whole_state`](Self::whole_state) gave.
+    pub(super) fn restore_whole(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
+        let lacks = || Error::corrupt("a table of state lacks columns of an aggregate");
+        let mut rest = columns;
+        for call in &mut self.calls {
+            let width = if call.distinct.is_some() { 1 } else { call.accumulator.state(&[])?.len() };
+            let (own, others) = rest.split_at_checked(width).ok_or_else(lacks)?;
+            rest = others;
+            if call.distinct.is_none() {
+                call.accumulator.merge(slots, own)?;
+                continue;
+            }
+            let lists = own[0].as_list_opt::<i32>().ok_or_else(lacks)?;
+            for (row, &slot) in slots.iter().enumerate() {
+                let values = lists.value(row);
+                call.update_all(&vec![slot; values.len()], &[values])?;
+            }
+        }
+        self.forget_added();
+        Ok(())
+    }
+
+    /// What was added to sets is checkpointed.
+    pub(super) fn forget_added(&mut self) {
+        self.calls.iter_mut().filter_map(|call| call.distinct.as_mut()).for_each(|sets| sets.added.clear());
+    }
+
+    /// The greatest number of a row, by arrival, that the state holds.
+    pub(super) fn latest_arrival(&self) -> i64 {
+        self.calls.iter().map(|call| call.accumulator.latest_arrival()).max().unwrap_or(0)
+    }
+}

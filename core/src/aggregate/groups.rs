@@ -1,0 +1,172 @@
+//! Groups: keys with their aggregates, and what a batch changed of them.
+
+use super::calls::{CallInput, CallSpec, Slots};
+use super::keys::KeyTable;
+use crate::error::{ErrorKind, Result, ResultExt};
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use std::collections::HashMap;
+
+/// What a batch needs to know of how groups were before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remember {
+    Nothing,
+    /// The results of groups that it changes, to leave out changes that change nothing.
+    Results,
+}
+
+pub(super) struct Groups {
+    keys: KeyTable,
+    slots: Slots,
+    remember: Remember,
+    /// Slots that this batch changed, in the order of their first change.
+    changed: Vec<u32>,
+    is_changed: Vec<bool>,
+    /// Slots that this batch made, in their order.
+    new: Vec<u32>,
+    before: HashMap<u32, OwnedRow>,
+}
+
+impl Groups {
+    pub(super) fn new(key_types: &[DataType], calls: &[CallSpec], remember: Remember) -> Result<Self> {
+        Ok(Self {
+            keys: KeyTable::new(key_types)?,
+            slots: Slots::new(calls)?,
+            remember,
+            changed: Vec::new(),
+            is_changed: Vec::new(),
+            new: Vec::new(),
+            before: HashMap::new(),
+        })
+    }
+
+    /// The slot of each row's key.
+    fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+        let mut new = Vec::new();
+        let slots = &mut self.slots;
+        let interned = self.keys.intern(keys, rows, || {
+            let slot = slots.allocate();
+            new.push(slot);
+            slot
+        })?;
+        Ok((interned, new))
+    }
+
+    /// Takes rows. Returns the slots that are new.
+    pub(super) fn update(&mut self, keys: &[ArrayRef], rows: usize, inputs: &[CallInput]) -> Result<Vec<u32>> {
+        let (slots, new) = self.intern(keys, rows)?;
+        let touched = self.touch(&slots);
+        if self.remember == Remember::Results {
+            let fresh: std::collections::HashSet<u32> = new.iter().copied().collect();
+            let old: Vec<u32> = touched.into_iter().filter(|slot| !fresh.contains(slot)).collect();
+            let results = self.result_rows(&old)?;
+            self.before.extend(old.into_iter().zip(results));
+        }
+        self.new.extend(&new);
+        self.slots.update(&slots, inputs)?;
+        Ok(new)
+    }
+
+    /// Marks slots as changed; returns those that were not.
+    fn touch(&mut self, slots: &[u32]) -> Vec<u32> {
+        let first = self.changed.len();
+        for &slot in slots {
+            if self.is_changed.len() <= slot as usize {
+                self.is_changed.resize(slot as usize + 1, false);
+            }
+            if !std::mem::replace(&mut self.is_changed[slot as usize], true) {
+                self.changed.push(slot);
+            }
+        }
+        self.changed[first..].to_vec()
+    }
+
+    fn result_rows(&self, slots: &[u32]) -> Result<Vec<OwnedRow>> {
+        let results = self.slots.evaluate(slots)?;
+        let fields = results.iter().map(|result| SortField::new(result.data_type().clone())).collect();
+        let converter = RowConverter::new(fields).or_error(ErrorKind::Config, || "results of this type can't be compared".into())?;
+        let rows = converter.convert_columns(&results).or_error(ErrorKind::Internal, || "comparing results".into())?;
+        Ok(rows.iter().map(|row| row.owned()).collect())
+    }
+
+    /// Slots whose results this batch made or changed.
+    pub(super) fn updated(&self) -> Result<Vec<u32>> {
+        if self.before.is_empty() {
+            return Ok(self.changed.clone());
+        }
+        let now = self.result_rows(&self.changed)?;
+        let differs = |(slot, now): (&u32, OwnedRow)| (self.before.get(slot) != Some(&now)).then_some(*slot);
+        Ok(self.changed.iter().zip(now).filter_map(differs).collect())
+    }
+
+    /// Slots that this batch changed and that are still there.
+    pub(super) fn changed(&self) -> Vec<u32> {
+        self.changed.iter().copied().filter(|slot| self.keys.contains(*slot)).collect()
+    }
+
+    pub(super) fn new_slots(&self) -> &[u32] {
+        &self.new
+    }
+
+    pub(super) fn all(&self) -> Vec<u32> {
+        self.keys.slots()
+    }
+
+    pub(super) fn key_columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.keys.columns(slots)
+    }
+
+    pub(super) fn results(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.slots.evaluate(slots)
+    }
+
+    pub(super) fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.slots.state(slots)
+    }
+
+    pub(super) fn take_added(&mut self) -> Result<Vec<(usize, Vec<u32>, ArrayRef)>> {
+        let keys = &self.keys;
+        self.slots.take_added(|slot| keys.contains(slot))
+    }
+
+    /// The greatest number of a row, by arrival, that the state holds.
+    pub(super) fn latest_arrival(&self) -> i64 {
+        self.slots.latest_arrival()
+    }
+
+    /// The batch is over.
+    pub(super) fn forget_changes(&mut self) {
+        for slot in self.changed.drain(..) {
+            self.is_changed[slot as usize] = false;
+        }
+        self.new.clear();
+        self.before.clear();
+    }
+
+    /// Forgets a group. Its slot is used again in the next batch at the earliest.
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.keys.remove(slot);
+        self.slots.release(slot);
+    }
+
+    /// Adds all groups of another table of the same shape.
+    pub(super) fn absorb(&mut self, other: &Self) -> Result<()> {
+        let theirs = other.all();
+        let (slots, _) = self.intern(&other.key_columns(&theirs)?, theirs.len())?;
+        self.slots.absorb(&slots, &other.slots, &theirs)
+    }
+
+    /// Takes groups back. Returns the slot of each row.
+    pub(super) fn restore(&mut self, keys: &[ArrayRef], rows: usize, state: &[ArrayRef]) -> Result<Vec<u32>> {
+        let (slots, _) = self.intern(keys, rows)?;
+        self.slots.restore(&slots, state)?;
+        Ok(slots)
+    }
+
+    /// Takes the values of a DISTINCT call back.
+    pub(super) fn restore_values(&mut self, call: usize, keys: &[ArrayRef], values: ArrayRef) -> Result<()> {
+        let (slots, _) = self.intern(keys, values.len())?;
+        self.slots.restore_values(call, &slots, values)
+    }
+}

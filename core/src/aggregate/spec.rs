@@ -1,0 +1,236 @@
+//! What is aggregated, by what, and when results are emitted.
+
+use super::calls::CallSpec;
+use super::sessions::Sessions;
+use super::windowed::Windowed;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::operator::{Operator, OperatorFactory, Output, Port};
+use crate::state::KeyGroupRange;
+use crate::time::{Timestamp, Watermark};
+use crate::window::{Window, WindowSpec};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, TimestampMicrosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use datafusion_physical_expr::PhysicalExpr;
+use serde_json::json;
+use std::sync::Arc;
+
+/// When results are emitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emit {
+    /// Once, when the group has closed: append-only.
+    Closed,
+    /// At once, when the group is new: append-only. For groups without aggregates.
+    New,
+    /// After each batch, those that it made or changed.
+    Updated,
+    /// After each batch, all. Nothing closes.
+    All,
+}
+
+/// By which clock windows close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// The watermark.
+    EventTime,
+    /// The batch's trigger time.
+    ProcessingTime,
+    /// None: they stay open.
+    Never,
+}
+
+/// How groups are bounded in time.
+#[derive(Debug, Clone)]
+pub enum GroupTime {
+    /// Not at all: a group lives for ever.
+    Unbounded,
+    /// A window over a time is part of the key.
+    Window {
+        /// The windows.
+        spec: WindowSpec,
+        /// The time.
+        time: Arc<dyn PhysicalExpr>,
+        /// What closes them.
+        clock: Clock,
+    },
+    /// A key, by its index, is an event time: the group closes when the watermark is past it. Or it is a window of an operator
+    /// upstream: then it closes with that.
+    Key(usize),
+}
+
+/// Where a column of the output comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputColumn {
+    /// The key of this index.
+    Key(usize),
+    /// The window.
+    Window,
+    /// The call of this index.
+    Call(usize),
+}
+
+/// A GROUP BY. See the [module](super).
+#[derive(Debug, Clone)]
+pub struct Aggregate {
+    /// The columns of the rows that come in.
+    pub input: SchemaRef,
+    /// The keys, without the window.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// How groups are bounded in time.
+    pub time: GroupTime,
+    /// The aggregates.
+    pub calls: Vec<CallSpec>,
+    /// What stands in each column of the output.
+    pub layout: Vec<OutputColumn>,
+    /// The columns that come out.
+    pub schema: SchemaRef,
+    /// When results come out.
+    pub emit: Emit,
+}
+
+pub(super) const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+
+impl Aggregate {
+    pub(super) fn key_types(&self) -> Result<Vec<DataType>> {
+        let of = |key: &Arc<dyn PhysicalExpr>| key.data_type(&self.input).map_err(crate::pipeline::config_error);
+        self.keys.iter().map(of).collect()
+    }
+
+    pub(super) fn key_columns(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        self.keys.iter().map(|key| evaluate(key, rows)).collect()
+    }
+
+    /// The name of each key column in the state.
+    pub(super) fn key_names(&self) -> Vec<String> {
+        let name = |index: usize| {
+            let column = self.layout.iter().position(|column| *column == OutputColumn::Key(index));
+            column.map_or_else(|| format!("key_{index}"), |column| self.schema.field(column).name().clone())
+        };
+        (0..self.keys.len()).map(name).collect()
+    }
+
+    /// Whether nothing closes, and nothing is late.
+    pub(super) fn keeps_all(&self) -> bool {
+        self.emit == Emit::All
+    }
+
+    /// When windows close by: the watermark, or the batch's clock.
+    pub(super) fn clock_of(&self, watermark: Watermark, trigger_time: Timestamp) -> Watermark {
+        match self.time {
+            GroupTime::Window { clock: Clock::ProcessingTime, .. } if watermark != Watermark::End => Watermark::At(trigger_time),
+            GroupTime::Window { clock: Clock::Never, .. } if watermark != Watermark::End => Watermark::Unknown,
+            _ => watermark,
+        }
+    }
+
+    /// Emits groups: their keys, the window that all share or each one's, and their results.
+    pub(super) fn emit(&self, keys: Vec<ArrayRef>, windows: &[Window], results: Vec<ArrayRef>, output: &mut Output) -> Result<()> {
+        let column = |(index, column): (usize, &OutputColumn)| {
+            let array = match column {
+                OutputColumn::Key(key) => Arc::clone(&keys[*key]),
+                OutputColumn::Window => window_column(windows)?,
+                OutputColumn::Call(call) => Arc::clone(&results[*call]),
+            };
+            let declared = self.schema.field(index).data_type();
+            if array.data_type() == declared {
+                return Ok(array);
+            }
+            cast(&array, declared).or_error(ErrorKind::Internal, || format!("the column '{}'", self.schema.field(index).name()))
+        };
+        let columns = self.layout.iter().enumerate().map(column).collect::<Result<Vec<_>>>()?;
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).or_error(ErrorKind::Internal, || "results of groups".into())?;
+        output.emit(Port(0), rows);
+        Ok(())
+    }
+}
+
+pub(super) fn evaluate(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
+    let value = expression.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()));
+    value.or_error(ErrorKind::BadData, || format!("computing {expression}"))
+}
+
+/// A column of times.
+pub(super) fn times(column: &ArrayRef) -> Result<&TimestampMicrosecondArray> {
+    column.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| Error::internal(format!("a time came as {}", column.data_type())))
+}
+
+/// When each key of a column that is a time, or a window, dies: the first watermark that closes it.
+pub(super) fn expiries(column: &ArrayRef) -> Result<Vec<Option<i64>>> {
+    match column.as_struct_opt() {
+        Some(windows) => {
+            let ends = times(windows.column(1))?;
+            Ok((0..windows.len()).map(|row| (windows.is_valid(row) && ends.is_valid(row)).then(|| ends.value(row))).collect())
+        }
+        None => Ok(times(column)?.iter().map(|time| time.map(|time| time + 1)).collect()),
+    }
+}
+
+fn window_column(windows: &[Window]) -> Result<ArrayRef> {
+    let starts: TimestampMicrosecondArray = windows.iter().map(|window| Some(window.start)).collect();
+    let ends: TimestampMicrosecondArray = windows.iter().map(|window| Some(window.end)).collect();
+    let fields = vec![Field::new("start", MICROS, true), Field::new("end", MICROS, true)];
+    let windows = StructArray::try_new(fields.into(), vec![Arc::new(starts), Arc::new(ends)], None);
+    Ok(Arc::new(windows.or_error(ErrorKind::Internal, || "a column of windows".into())?))
+}
+
+/// A table of state of these columns: all can be null.
+pub(super) fn state_rows(names: Vec<String>, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    let fields = names.into_iter().zip(&columns).map(|(name, column)| Field::new(name, column.data_type().clone(), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    RecordBatch::try_new(schema, columns).or_error(ErrorKind::Internal, || "a table of groups".into())
+}
+
+impl OperatorFactory for Aggregate {
+    fn keys(&self) -> Vec<Vec<Arc<dyn PhysicalExpr>>> {
+        vec![self.keys.clone()]
+    }
+
+    fn outputs(&self) -> Vec<SchemaRef> {
+        vec![Arc::clone(&self.schema)]
+    }
+
+    fn create(&self, _groups: KeyGroupRange) -> Result<Box<dyn Operator>> {
+        let spec = Arc::new(self.clone());
+        match self.time {
+            GroupTime::Window { spec: WindowSpec::Session { gap }, .. } => Ok(Box::new(Sessions::new(spec, gap)?)),
+            _ => Ok(Box::new(Windowed::new(spec)?)),
+        }
+    }
+
+    /// What the stored state means: types, windows, functions. How keys and arguments are computed is no part of it.
+    fn fingerprint(&self) -> String {
+        let shown = |types: Result<Vec<DataType>>| types.map(|types| types.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let time = match &self.time {
+            GroupTime::Unbounded => json!("unbounded"),
+            GroupTime::Window { spec, clock, .. } => json!({ "window": spec, "clock": format!("{clock:?}") }),
+            GroupTime::Key(key) => json!({ "key": key }),
+        };
+        let calls: Vec<String> = self.calls.iter().map(CallSpec::meaning).collect();
+        let emit = format!("{:?}", self.emit);
+        json!({ "keys": shown(self.key_types()).unwrap_or_default(), "time": time, "aggregates": calls, "emit": emit }).to_string()
+    }
+
+    fn describe(&self) -> String {
+        let mut keys: Vec<String> = self.keys.iter().map(|key| key.to_string()).collect();
+        let bound = match &self.time {
+            GroupTime::Unbounded => "kept for ever".to_owned(),
+            GroupTime::Window { spec, time, clock } => {
+                keys.push(format!("{spec} over {time}"));
+                match clock {
+                    Clock::EventTime => "closing by event time".to_owned(),
+                    Clock::ProcessingTime => "closing by processing time".to_owned(),
+                    Clock::Never => "kept for ever".to_owned(),
+                }
+            }
+            GroupTime::Key(key) => format!("closing by the event time {}", keys[*key]),
+        };
+        let calls: Vec<String> = self.calls.iter().map(ToString::to_string).collect();
+        let emit = match self.emit {
+            Emit::Closed => "emits what has closed",
+            Emit::New => "emits what is new",
+            Emit::Updated => "emits what has changed",
+            Emit::All => "emits all, closes nothing",
+        };
+        format!("group by [{}], {bound}, aggregates [{}], {emit}", keys.join(", "), calls.join(", "))
+    }
+}

@@ -1,0 +1,205 @@
+//! GROUP BY and DISTINCT as nodes of a logical plan.
+//!
+//! DataFusion's own node would be optimized as if all input were there, so it is replaced between the analyzer and the optimizer: below stands a
+//! projection of keys, times and arguments under names of their own, which the optimizer may treat as any other; the node itself goes by
+//! these names. Its output has the columns of the node that it replaces.
+
+use super::config_error;
+use crate::error::{Error, Result};
+use crate::window::{WindowFunction, WindowSpec};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{Column, DFSchemaRef, Result as PlanResult};
+use datafusion_expr::expr::AggregateFunction;
+use datafusion_expr::{Distinct, Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore};
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// See the [module](self).
+#[derive(Clone)]
+pub(super) struct AggregateNode {
+    pub(super) input: LogicalPlan,
+    /// In the order of the output's columns; the calls follow.
+    pub(super) keys: Vec<GroupKey>,
+    /// Calls over the input's columns.
+    pub(super) calls: Vec<AggregateFunction>,
+    pub(super) schema: DFSchemaRef,
+    /// As the user wrote it, for messages.
+    pub(super) text: String,
+}
+
+/// What is grouped by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum GroupKey {
+    /// A column of the input.
+    Column(Column),
+    /// Windows over a column of the input.
+    Window(WindowSpec, Column),
+}
+
+/// The plan with every GROUP BY and DISTINCT replaced.
+pub(super) fn replace(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut failure = None;
+    let replaced = plan.transform_up(|node| {
+        let made = match &node {
+            LogicalPlan::Aggregate(aggregate) => {
+                let keys: Vec<String> = aggregate.group_expr.iter().map(|key| key.human_display().to_string()).collect();
+                let text =
+                    if keys.is_empty() { "an aggregate without GROUP BY".to_owned() } else { format!("GROUP BY {}", keys.join(", ")) };
+                AggregateNode::new(&aggregate.input, &aggregate.group_expr, &aggregate.aggr_expr, &aggregate.schema, text)
+            }
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+                AggregateNode::new(input, &columns, &[], input.schema(), "DISTINCT".into())
+            }
+            _ => return Ok(Transformed::no(node)),
+        };
+        match made {
+            Ok(made) => Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(made) }))),
+            Err(error) => {
+                failure = Some(error);
+                Ok(Transformed::new(node, false, TreeNodeRecursion::Stop))
+            }
+        }
+    });
+    match failure {
+        Some(error) => Err(error),
+        None => replaced.map(|replaced| replaced.data).map_err(config_error),
+    }
+}
+
+/// Gathers what the projection below computes.
+struct Below {
+    columns: Vec<Expr>,
+}
+
+impl Below {
+    /// The column of an expression; the same one for the same expression.
+    fn column(&mut self, expression: &Expr) -> Column {
+        let plain = expression.clone().unalias_nested().data;
+        let position = self.columns.iter().position(|other| *other == plain).unwrap_or_else(|| {
+            self.columns.push(plain);
+            self.columns.len() - 1
+        });
+        Column::new_unqualified(format!("__{position}"))
+    }
+
+    /// The expression as a column, unless it is a constant.
+    fn argument(&mut self, expression: &Expr) -> Expr {
+        match expression {
+            Expr::Literal(..) => expression.clone(),
+            other => Expr::Column(self.column(other)),
+        }
+    }
+
+    fn build(self, input: &LogicalPlan) -> Result<LogicalPlan> {
+        let mut named: Vec<Expr> = self.columns.into_iter().enumerate().map(|(index, column)| column.alias(format!("__{index}"))).collect();
+        if named.is_empty() {
+            // Rows without a column that is needed are counted all the same: the first column stands for them.
+            named.extend(input.schema().columns().into_iter().take(1).map(|column| Expr::Column(column).alias("__0")));
+        }
+        LogicalPlanBuilder::from(input.clone()).project(named).and_then(LogicalPlanBuilder::build).map_err(config_error)
+    }
+}
+
+impl AggregateNode {
+    fn new(input: &LogicalPlan, groups: &[Expr], aggregates: &[Expr], schema: &DFSchemaRef, text: String) -> Result<Self> {
+        let mut below = Below { columns: Vec::new() };
+        let keys = groups.iter().map(|group| group_key(group, &mut below)).collect::<Result<Vec<_>>>()?;
+        if keys.iter().filter(|key| matches!(key, GroupKey::Window(..))).count() > 1 {
+            return Err(Error::config("GROUP BY has two windows; group by one, and by the other in a query over its result"));
+        }
+        let calls = aggregates.iter().map(|aggregate| call(aggregate, &mut below)).collect::<Result<Vec<_>>>()?;
+        Ok(Self { input: below.build(input)?, keys, calls, schema: Arc::clone(schema), text })
+    }
+
+    fn identity(&self) -> (&LogicalPlan, &[GroupKey], &[AggregateFunction]) {
+        (&self.input, &self.keys, &self.calls)
+    }
+}
+
+fn group_key(expression: &Expr, below: &mut Below) -> Result<GroupKey> {
+    let plain = expression.clone().unalias_nested().data;
+    if matches!(plain, Expr::GroupingSet(_)) {
+        return Err(Error::config("GROUPING SETS, CUBE and ROLLUP are not supported; write a query for each, united by UNION ALL"));
+    }
+    if let Some((time, spec)) = WindowFunction::of(&plain)? {
+        let time = time.clone();
+        return Ok(GroupKey::Window(spec, below.column(&time)));
+    }
+    Ok(GroupKey::Column(below.column(&plain)))
+}
+
+fn call(expression: &Expr, below: &mut Below) -> Result<AggregateFunction> {
+    let Expr::AggregateFunction(call) = expression.clone().unalias_nested().data else {
+        return Err(Error::internal(format!("'{expression}' stands where an aggregate should")));
+    };
+    let mut call = call;
+    call.params.args = call.params.args.iter().map(|argument| below.argument(argument)).collect();
+    call.params.filter = call.params.filter.map(|filter| Box::new(Expr::Column(below.column(&filter))));
+    for order in &mut call.params.order_by {
+        order.expr = Expr::Column(below.column(&order.expr));
+    }
+    Ok(call)
+}
+
+impl fmt::Debug for AggregateNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_for_explain(f)
+    }
+}
+
+impl PartialEq for AggregateNode {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for AggregateNode {}
+
+impl PartialOrd for AggregateNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.input.partial_cmp(&other.input)
+    }
+}
+
+impl Hash for AggregateNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+impl UserDefinedLogicalNodeCore for AggregateNode {
+    fn name(&self) -> &str {
+        "Group"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let calls: Vec<String> = self.calls.iter().map(|call| Expr::AggregateFunction(call.clone()).human_display().to_string()).collect();
+        write!(f, "Group: {}, aggregates [{}]", self.text, calls.join(", "))
+    }
+
+    fn with_exprs_and_inputs(&self, _expressions: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> PlanResult<Self> {
+        match (inputs.pop(), inputs.is_empty()) {
+            (Some(input), true) => Ok(Self { input, ..self.clone() }),
+            _ => datafusion_common::internal_err!("a grouping has one input"),
+        }
+    }
+
+    fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![(0..self.input.schema().fields().len()).collect()])
+    }
+}

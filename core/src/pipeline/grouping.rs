@@ -1,0 +1,181 @@
+//! From a logical GROUP BY to the operator: what bounds its groups in time, and when its results come out.
+
+use super::aggregate::{AggregateNode, GroupKey};
+use super::config_error;
+use super::physical::{Nature, Planner, Translated, output_schema, physical, rows_of};
+use super::times::{TimeColumn, Times};
+use crate::aggregate::{Aggregate, CallSpec, Clock, Emit, GroupTime, OutputColumn};
+use crate::error::{Error, Result};
+use crate::id::OperatorId;
+use crate::plan::{Node, NodeId, NodeKind, TimeBound};
+use crate::sink::SinkMode;
+use crate::window::WindowSpec;
+use arrow::compute::SortOptions;
+use datafusion_common::Column;
+use datafusion_expr::expr::{AggregateFunction, NullTreatment};
+use datafusion_physical_expr::aggregate::AggregateExprBuilder;
+use datafusion_physical_expr::expressions::Column as PhysicalColumn;
+use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
+use std::sync::Arc;
+
+/// The input of a grouping.
+struct Input<'a> {
+    node: &'a AggregateNode,
+    from: Translated,
+    schema: arrow::datatypes::SchemaRef,
+}
+
+impl Input<'_> {
+    fn index(&self, column: &Column) -> Result<usize> {
+        self.node.input.schema().index_of_column(column).map_err(config_error)
+    }
+
+    fn column(&self, column: &Column) -> Result<Arc<dyn PhysicalExpr>> {
+        let position = self.from.columns[self.index(column)?];
+        Ok(Arc::new(PhysicalColumn::new(self.schema.field(position).name(), position)))
+    }
+
+    fn time(&self, column: &Column) -> Result<Option<&TimeColumn>> {
+        Ok(self.from.times[self.index(column)?].as_ref())
+    }
+
+    fn call(&self, call: &AggregateFunction, name: &str) -> Result<CallSpec> {
+        let params = &call.params;
+        let physical = |expression: &datafusion_expr::Expr| physical(expression, self.node.input.schema(), &self.from.columns);
+        let arguments = params.args.iter().map(physical).collect::<Result<Vec<_>>>()?;
+        let sort = |order: &datafusion_expr::SortExpr| {
+            let options = SortOptions { descending: !order.asc, nulls_first: order.nulls_first };
+            Ok(PhysicalSortExpr { expr: physical(&order.expr)?, options })
+        };
+        let order = params.order_by.iter().map(sort).collect::<Result<Vec<_>>>()?;
+        let function = AggregateExprBuilder::new(Arc::clone(&call.func), arguments)
+            .schema(Arc::clone(&self.schema))
+            .alias(name)
+            .order_by(order)
+            .with_ignore_nulls(params.null_treatment == Some(NullTreatment::IgnoreNulls))
+            .build()
+            .map_err(config_error)?;
+        let filter = params.filter.as_ref().map(|filter| physical(filter.as_ref())).transpose()?;
+        if params.distinct && params.args.len() != 1 {
+            return Err(Error::config(format!("{name}: DISTINCT of several columns is not supported; group by them in a subquery")));
+        }
+        Ok(CallSpec { function: Arc::new(function), schema: Arc::clone(&self.schema), distinct: params.distinct, filter })
+    }
+}
+
+/// How groups end, as far as the plan can tell.
+struct Ending {
+    time: GroupTime,
+    bound: TimeBound,
+    /// Whether something closes them.
+    ends: bool,
+}
+
+impl Planner {
+    /// A GROUP BY, or a DISTINCT.
+    pub(super) fn group(&mut self, node: &AggregateNode) -> Result<Translated> {
+        let mode = std::mem::replace(&mut self.mode, SinkMode::Append);
+        let from = self.translate(&node.input);
+        self.mode = mode;
+        let from = from?;
+        self.groups += 1;
+        let id = OperatorId::from(format!("{}-group-{}", self.sink, self.groups));
+        self.check_id(&id)?;
+        let upstream = from.upstream;
+        let input = Input { node, schema: self.schema_of(upstream), from };
+        let ending = ending(&input)?;
+        let emit = emit(node, mode, &ending)?;
+        let (mut keys, mut layout) = (Vec::new(), Vec::new());
+        for key in &node.keys {
+            match key {
+                GroupKey::Column(column) => {
+                    layout.push(OutputColumn::Key(keys.len()));
+                    keys.push(input.column(column)?);
+                }
+                GroupKey::Window(..) => layout.push(OutputColumn::Window),
+            }
+        }
+        let schema = output_schema(&node.schema);
+        let mut calls = Vec::new();
+        for (index, call) in node.calls.iter().enumerate() {
+            layout.push(OutputColumn::Call(index));
+            calls.push(input.call(call, schema.field(node.keys.len() + index).name())?);
+        }
+        let times = times_of(&ending, &layout, &input)?;
+        let nature = match emit {
+            Emit::Closed | Emit::New => Nature::AppendOnly,
+            Emit::Updated => Nature::Updates(layout.iter().map(|column| !matches!(column, OutputColumn::Call(_))).collect()),
+            Emit::All => Nature::Complete,
+        };
+        let width = schema.fields().len();
+        let Ending { time, bound, .. } = ending;
+        let aggregate = Aggregate { input: Arc::clone(&input.schema), keys, time, calls, layout, schema: Arc::clone(&schema), emit };
+        let kind = NodeKind::Operator(Arc::new(aggregate));
+        self.nodes.push(Node { id, kind, inputs: vec![upstream], bounds: vec![bound], outputs: vec![schema] });
+        Ok(Translated { times, nature, ..rows_of(NodeId(self.nodes.len() - 1), width) })
+    }
+}
+
+/// By a window, if there is one; else by the first key that is an event time or a window of an operator upstream.
+fn ending(input: &Input<'_>) -> Result<Ending> {
+    let window = input.node.keys.iter().find_map(|key| match key {
+        GroupKey::Window(spec, column) => Some((*spec, column)),
+        GroupKey::Column(_) => None,
+    });
+    if let Some((spec, column)) = window {
+        let (clock, bound) = match input.time(column)? {
+            Some(TimeColumn::Event(bound)) => (Clock::EventTime, bound.clone()),
+            Some(TimeColumn::Processing) => (Clock::ProcessingTime, TimeBound::default()),
+            _ => (Clock::Never, TimeBound::default()),
+        };
+        let time = GroupTime::Window { spec, time: input.column(column)?, clock };
+        return Ok(Ending { time, bound, ends: clock != Clock::Never });
+    }
+    for (index, key) in input.node.keys.iter().enumerate() {
+        let GroupKey::Column(column) = key else { continue };
+        if let Some(bound) = input.time(column)?.and_then(TimeColumn::bound) {
+            return Ok(Ending { time: GroupTime::Key(index), bound: bound.clone(), ends: true });
+        }
+    }
+    Ok(Ending { time: GroupTime::Unbounded, bound: TimeBound::default(), ends: false })
+}
+
+fn emit(node: &AggregateNode, mode: SinkMode, ending: &Ending) -> Result<Emit> {
+    let is_session = matches!(ending.time, GroupTime::Window { spec: WindowSpec::Session { .. }, .. });
+    let refuse = |why: &str| Err(Error::config(format!("{}: {why}", node.text)));
+    match mode {
+        SinkMode::Complete => Ok(Emit::All),
+        SinkMode::Changelog => refuse("the mode 'changelog' of a grouping is not supported by this version; use 'update' or 'complete'"),
+        SinkMode::Update if is_session => refuse(
+            "the mode 'update' can't be given: a session that grows has another start or end, and so another key; use the mode 'append', which \
+             writes a session once it has closed, or 'complete'",
+        ),
+        SinkMode::Append | SinkMode::Update if node.calls.is_empty() && !is_session => Ok(Emit::New),
+        SinkMode::Update => Ok(Emit::Updated),
+        SinkMode::Append if ending.ends => Ok(Emit::Closed),
+        SinkMode::Append if matches!(ending.time, GroupTime::Window { .. }) => refuse(
+            "the mode 'append' writes a window once it has closed, and nothing closes these: their time is no event time; give the table the \
+             option 'event_time' with this column (it stays one through aliases, plus and minus a constant, date_trunc and window_time), or \
+             use proc_time(), or the sink's mode 'update' or 'complete'",
+        ),
+        SinkMode::Append => refuse(
+            "the mode 'append' writes a group once it has closed, and these groups never close; group by a window over the event time, such \
+             as tumble(ts, INTERVAL '10 seconds'), of a table with the option 'event_time', or set the sink's mode to 'update' or 'complete'",
+        ),
+    }
+}
+
+/// What bounds the groups is an event time downstream; nothing else is.
+fn times_of(ending: &Ending, layout: &[OutputColumn], input: &Input<'_>) -> Result<Times> {
+    let chosen = match ending.time {
+        GroupTime::Window { clock: Clock::EventTime, .. } => Some((OutputColumn::Window, TimeColumn::Window(TimeBound::default()))),
+        GroupTime::Key(index) => {
+            let GroupKey::Column(column) = &input.node.keys[index] else { return Err(Error::internal("a window is no key")) };
+            let time = input.time(column)?.map(super::times::normal);
+            time.map(|time| (OutputColumn::Key(index), time))
+        }
+        _ => None,
+    };
+    let of = |column: &OutputColumn| chosen.as_ref().filter(|(chosen, _)| chosen == column).map(|(_, time)| time.clone());
+    Ok(layout.iter().map(of).collect())
+}

@@ -1,0 +1,137 @@
+//! Which columns keep an event time.
+//!
+//! A column keeps it if it is the event time itself, an alias of it, it plus or minus a constant, or truncated; or if it is a window over it, and
+//! `window_time` of that. A watermark bounds such a column through the [`TimeBound`] that its expressions make. Nothing else is an event time
+//! downstream.
+
+use super::config_error;
+use crate::error::Result;
+use crate::plan::TimeBound;
+use crate::sql::functions::is_batch_time;
+use crate::window::{WindowFunction, WindowPart, WindowSpec, window_part};
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Column, DFSchema, ScalarValue};
+use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::{Expr, Operator};
+use datafusion_physical_expr::create_physical_expr;
+
+/// What a column says of time.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum TimeColumn {
+    /// An event time.
+    Event(TimeBound),
+    /// A window over an event time, or of a GROUP BY upstream.
+    Window(TimeBound),
+    /// The batch's trigger time.
+    Processing,
+}
+
+impl TimeColumn {
+    /// The bound of an event time.
+    pub(super) fn bound(&self) -> Option<&TimeBound> {
+        match self {
+            Self::Event(bound) | Self::Window(bound) => Some(bound),
+            Self::Processing => None,
+        }
+    }
+}
+
+/// What an expression says of time, over columns of which `of` knows.
+pub(super) fn derive(expression: &Expr, of: &dyn Fn(&Column) -> Option<TimeColumn>) -> Result<Option<TimeColumn>> {
+    match expression {
+        Expr::Column(column) => return Ok(of(column)),
+        Expr::Alias(alias) => return derive(&alias.expr, of),
+        _ => {}
+    }
+    if is_batch_time(expression) {
+        return Ok(Some(TimeColumn::Processing));
+    }
+    if let Some((time, WindowSpec::Tumble { .. })) = WindowFunction::of(expression)? {
+        return Ok(match derive(time, of)? {
+            Some(TimeColumn::Event(bound)) => Some(TimeColumn::Window(bound)),
+            _ => None,
+        });
+    }
+    if let Some((part, window)) = window_part(expression) {
+        return Ok(match (part, derive(window, of)?) {
+            (WindowPart::Time, Some(TimeColumn::Window(bound))) => Some(TimeColumn::Event(bound)),
+            _ => None,
+        });
+    }
+    let Some(time) = rising_in(expression) else { return Ok(None) };
+    let Some(TimeColumn::Event(bound)) = derive(time, of)? else { return Ok(None) };
+    let step = replaced(expression, time)?;
+    let schema = DFSchema::try_from(TimeBound::input_schema()).map_err(config_error)?;
+    let step = create_physical_expr(&step, &schema, &ExecutionProps::new(), &Default::default()).map_err(config_error)?;
+    let is_time = step.data_type(schema.as_arrow()).map_err(config_error)? == DataType::Timestamp(TimeUnit::Microsecond, None);
+    Ok(is_time.then(|| TimeColumn::Event(bound.then(step))))
+}
+
+/// The part in which an expression never goes down, if it is of a known shape.
+fn rising_in(expression: &Expr) -> Option<&Expr> {
+    // A month more takes the 30th and the 31st to the same day: that goes down.
+    let is_constant = |part: &Expr| match part {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => interval.months == 0,
+        Expr::Literal(ScalarValue::IntervalYearMonth(_), _) => false,
+        other => matches!(other, Expr::Literal(..)),
+    };
+    match expression {
+        Expr::BinaryExpr(binary) if matches!(binary.op, Operator::Plus | Operator::Minus) && is_constant(&binary.right) => {
+            Some(&binary.left)
+        }
+        Expr::BinaryExpr(binary) if binary.op == Operator::Plus && is_constant(&binary.left) => Some(&binary.right),
+        Expr::Cast(cast) => Some(&cast.expr),
+        Expr::ScalarFunction(call) if matches!(call.func.name(), "date_trunc" | "date_bin") => match call.args.as_slice() {
+            [unit, time, origin @ ..] if is_constant(unit) && origin.iter().all(is_constant) => Some(time),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The expression over the one column of a bound.
+fn replaced(expression: &Expr, time: &Expr) -> Result<Expr> {
+    let replace = |part: Expr| {
+        let is_time = part == *time;
+        Ok(if is_time { Transformed::yes(Expr::Column(Column::new_unqualified("time"))) } else { Transformed::no(part) })
+    };
+    expression.clone().transform_down(replace).map(|replaced| replaced.data).map_err(config_error)
+}
+
+/// What a column of a UNION says of time, from what its branches say: the bounds are met by each branch for itself.
+pub(super) fn united(branches: &[Option<TimeColumn>]) -> Option<TimeColumn> {
+    let (first, others) = branches.split_first()?;
+    let first = first.as_ref()?;
+    let alike = |other: &Option<TimeColumn>| {
+        matches!(
+            (first, other),
+            (TimeColumn::Event(_), Some(TimeColumn::Event(_)))
+                | (TimeColumn::Window(_), Some(TimeColumn::Window(_)))
+                | (TimeColumn::Processing, Some(TimeColumn::Processing))
+        )
+    };
+    others.iter().all(alike).then(|| first.clone())
+}
+
+/// Whether all branches bound the column in the same way.
+pub(super) fn same_bound(branches: &[Option<TimeColumn>]) -> bool {
+    let bounds: Vec<Option<&TimeBound>> = branches.iter().map(|branch| branch.as_ref().and_then(TimeColumn::bound)).collect();
+    bounds.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// The same with the bound already applied.
+pub(super) fn normal(time: &TimeColumn) -> TimeColumn {
+    match time {
+        TimeColumn::Event(_) => TimeColumn::Event(TimeBound::default()),
+        TimeColumn::Window(_) => TimeColumn::Window(TimeBound::default()),
+        TimeColumn::Processing => TimeColumn::Processing,
+    }
+}
+
+pub(super) type Times = Vec<Option<TimeColumn>>;
+
+/// The event time of a source, among the columns of its scan.
+pub(super) fn of_scan(columns: usize, event_time: Option<usize>) -> Times {
+    (0..columns).map(|column| (Some(column) == event_time).then(|| TimeColumn::Event(TimeBound::default()))).collect()
+}

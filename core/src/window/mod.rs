@@ -1,0 +1,11 @@
+//! Windows over time: how time is cut into panes, and panes into windows.
+//!
+//! A window is `[start, end)`. Its state is kept per pane: the widest stretch of time of which every window holds all or nothing. So a row
+//! belongs to one pane, whatever the number of windows that it belongs to, and windows that overlap share panes. All times are
+//! microseconds; a pane and a window are named by where they begin.
+
+mod functions;
+mod spec;
+
+pub(crate) use functions::{WindowFunction, WindowPart, window_functions, window_part};
+pub use spec::{Window, WindowSpec};
