@@ -9,5 +9,5 @@ pub use waterclock_connectors::for_each_batch::ForEachBatch;
 pub use waterclock_connectors::memory::MemorySink;
 pub use waterclock_core::id::BatchId;
 pub use waterclock_core::job::Job;
-pub use waterclock_core::pipeline::{Pipeline, Stream};
+pub use waterclock_core::pipeline::{JoinKind, Pipeline, Stream};
 pub use waterclock_core::{Error, ErrorKind, Result};

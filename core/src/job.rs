@@ -11,6 +11,8 @@ pub struct Job {
     pub plan: Arc<Plan>,
     /// The sources, in the order of [`Plan::sources`].
     pub sources: Vec<Box<dyn Source>>,
+    /// The static tables, in the order of [`Plan::statics`]: each can be read again, and has an end.
+    pub statics: Vec<Box<dyn Source>>,
     /// The sinks, in the order of [`Plan::sinks`].
     pub sinks: Vec<Arc<dyn Sink>>,
     /// Where the bad rows of each source go, in the order of [`Plan::sources`]; none if they fail the batch. Rows have the columns of

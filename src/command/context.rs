@@ -4,7 +4,6 @@ use arrow::datatypes::SchemaRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use waterclock_connectors::connectors;
-use waterclock_core::Result;
 use waterclock_core::connector::{ConnectorContext, Connectors, TableDefinition};
 use waterclock_core::id::SourceId;
 use waterclock_core::job::Job;
@@ -14,6 +13,7 @@ use waterclock_core::sink::Sink;
 use waterclock_core::source::{CutLimits, OnBadRow, SourceSettings};
 use waterclock_core::sql::{SqlContext, plan_sql};
 use waterclock_core::storage::{Access, Location, Storage, Store, StoreOptions};
+use waterclock_core::{Error, Result};
 use waterclock_scheduler::stored_schemas;
 
 /// What a job is built with: connectors, storage, and the columns that an earlier run inferred.
@@ -23,7 +23,7 @@ pub struct JobContext {
     known_schemas: BTreeMap<SourceId, SchemaRef>,
 }
 
-/// A table to read as a stream: where it is, and what SQL would say of it.
+/// A table to read, as a stream or as a static table: where it is, and what SQL would say of it.
 #[derive(Debug, Clone)]
 pub struct Table<'a> {
     /// The source's name.
@@ -117,6 +117,31 @@ impl JobContext {
         let connector_context = self.connector_context();
         let (connectors, known_schemas) = (self.connectors.clone(), self.known_schemas.clone());
         plan_sql(text, &SqlContext { connectors, connector_context, known_schemas })
+    }
+
+    /// Adds a table as a static table of a pipeline: read whole when the job is opened, to be [joined](Stream::join) with a stream.
+    ///
+    /// # Errors
+    /// As [`source`](Self::source); also if limits of a batch are given, or if the table has no end.
+    pub fn static_table(&self, pipeline: &mut Pipeline, table: &Table<'_>) -> Result<Stream> {
+        if table.limits != CutLimits::default() {
+            return Err(Error::config(format!("table '{}': a static table is read whole; leave the limits of a batch out", table.name)));
+        }
+        let (id, location) = (SourceId::from(table.name), Location::parse(table.location)?);
+        let settings = SourceSettings { id, event_time: None, limits: table.limits, on_bad_row: OnBadRow::Fail };
+        let definition = TableDefinition {
+            name: table.name.to_owned(),
+            columns: table.columns.clone(),
+            format: table.format.to_lowercase(),
+            location,
+            unbounded: false,
+        };
+        let mut options = options(table.name, &table.options);
+        let connector = self.connectors.of(&definition.location)?;
+        let source = connector.source(&definition, &settings, &mut options, &self.connector_context())?;
+        options.finish()?;
+        pipeline.add_static(settings.id, source, definition.location.to_string())?;
+        pipeline.stream(table.name)
     }
 
     fn connector_context(&self) -> ConnectorContext {

@@ -47,7 +47,7 @@ pub fn counter_job(arguments: &Arguments, context: &JobContext) -> Result<Job> {
     let source = connectors.of(&input.location)?.source(&input, &settings, &mut Options::new("bid", []), &context)?;
     let sink = connectors.of(&output.location)?.sink(&output, &mut Options::new("counts", []), &context)?;
     let plan = plan(&input, settings, &output, arguments.idle);
-    Ok(Job { plan: Arc::new(plan), sources: vec![source], sinks: vec![sink], dead_letters: vec![None] })
+    Ok(Job { plan: Arc::new(plan), sources: vec![source], statics: Vec::new(), sinks: vec![sink], dead_letters: vec![None] })
 }
 
 fn table(name: &str, columns: SchemaRef, location: Location, unbounded: bool) -> TableDefinition {
@@ -72,6 +72,7 @@ fn plan(input: &TableDefinition, settings: SourceSettings, output: &TableDefinit
             description: input.location.to_string(),
             schema: Arc::clone(&schema),
         }],
+        statics: Vec::new(),
         nodes: vec![node("bid", NodeKind::Scan(0), vec![], &schema), node("counter", counter, vec![NodeId(0).into()], &counts)],
         sinks: vec![PlannedSink {
             settings: SinkSettings { id: "counts".into(), mode: SinkMode::Append, location: output.location.clone() },

@@ -12,5 +12,6 @@ mod log;
 mod memory;
 mod s3;
 mod stateful;
+mod statics;
 mod support;
 mod threads;

@@ -8,14 +8,18 @@ mod aggregate;
 mod closure;
 mod errors;
 mod grouping;
+mod join;
 mod lateral;
 mod optimize;
 mod physical;
+mod statics;
 mod stream;
 mod supported;
 mod times;
 
 pub(crate) use errors::config_error;
+pub use join::JoinKind;
+pub(crate) use statics::settings as static_settings;
 pub use stream::Stream;
 
 use crate::error::{Error, Result};
@@ -32,12 +36,14 @@ use datafusion_expr::{LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion_sql::parser::{DFParser, Statement};
 use datafusion_sql::planner::SqlToRel;
 use datafusion_sql::sqlparser::ast;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A job in the making. See the [module](self).
 pub struct Pipeline {
     language: Language,
     sources: Vec<SourceEntry>,
+    statics: Vec<statics::StaticEntry>,
     sinks: Vec<SinkEntry>,
 }
 
@@ -64,7 +70,7 @@ impl Default for Pipeline {
 impl Pipeline {
     /// A pipeline without sources and sinks.
     pub fn new() -> Self {
-        Self { language: Language::new(), sources: Vec::new(), sinks: Vec::new() }
+        Self { language: Language::new(), sources: Vec::new(), statics: Vec::new(), sinks: Vec::new() }
     }
 
     /// Adds a source without event time and limits, whose bad rows fail their batch. The name is the table's in SQL.
@@ -90,9 +96,7 @@ impl Pipeline {
         description: String,
     ) -> Result<()> {
         let id = settings.id.clone();
-        if self.sources.iter().any(|entry| entry.settings.id == id) {
-            return Err(Error::config(format!("there are two sources '{id}'")));
-        }
+        self.check_unknown(&id)?;
         if dead_letter.is_some() != matches!(settings.on_bad_row, OnBadRow::DeadLetter(_)) {
             return Err(Error::config(format!("source '{id}': 'on_bad_row' and the place for bad rows disagree")));
         }
@@ -102,14 +106,12 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The rows of a source.
+    /// The rows of a source, or of a static table.
     ///
     /// # Errors
     /// `Config` if there is no such source.
     pub fn stream(&self, name: &str) -> Result<Stream> {
-        let entry = self.sources.iter().find(|entry| entry.settings.id.as_str() == name);
-        let entry = entry.ok_or_else(|| Error::config(format!("there is no source '{name}'")))?;
-        let table = Arc::new(StreamTable { schema: Arc::clone(&entry.schema) });
+        let table = self.language.table(name).ok_or_else(|| Error::config(format!("there is no source '{name}'")))?;
         LogicalPlanBuilder::scan(TableReference::bare(name), table, None)
             .and_then(LogicalPlanBuilder::build)
             .map(Stream::of)
@@ -176,8 +178,8 @@ impl Pipeline {
             queries.push((entry.settings.clone(), optimize::optimize(entry.query.clone()).map_err(here)?));
         }
         let used = physical::sources_of(queries.iter().map(|(_, query)| query))?;
-        if used.is_empty() {
-            return Err(Error::config("the job reads no UNBOUNDED table: it would have no batch to run"));
+        if !self.sources.iter().any(|entry| used.contains(entry.settings.id.as_str())) {
+            return Err(reads_no_stream(&used));
         }
         let (mut planned, mut sources, mut dead_letters) = (Vec::new(), Vec::new(), Vec::new());
         for entry in self.sources.into_iter().filter(|entry| used.contains(entry.settings.id.as_str())) {
@@ -185,10 +187,24 @@ impl Pipeline {
             sources.push(entry.source);
             dead_letters.push(entry.dead_letter);
         }
-        let plan = Arc::new(physical::plan(planned, &queries)?);
+        let (mut planned_statics, mut statics) = (Vec::new(), Vec::new());
+        for entry in self.statics.into_iter().filter(|entry| used.contains(entry.id.as_str())) {
+            planned_statics.push((entry.id, entry.schema, entry.description));
+            statics.push(entry.source);
+        }
+        let plan = Arc::new(physical::plan(planned, planned_statics, &queries)?);
         let sinks = self.sinks.into_iter().map(|entry| entry.sink).collect();
-        Ok(Job { plan, sources, sinks, dead_letters })
+        Ok(Job { plan, sources, statics, sinks, dead_letters })
     }
+}
+
+fn reads_no_stream(tables: &BTreeSet<String>) -> Error {
+    let tables: Vec<String> = tables.iter().map(|table| format!("'{table}'")).collect();
+    Error::config(format!(
+        "the job reads no UNBOUNDED table, only static ones ({}): it would have no batch to run; write CREATE UNBOUNDED EXTERNAL TABLE to \
+         read a table as a stream",
+        tables.join(", ")
+    ))
 }
 
 /// An append-only stream in the form that a sink of this mode takes.

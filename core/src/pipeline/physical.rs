@@ -4,13 +4,16 @@
 //! position of its node's output each logical column stands ([`Translated::columns`]), and only a sink, a union or a closure, which
 //! need the columns as they are called, make a step of it. A projection over a filter becomes one step.
 
+mod join;
+
 use super::aggregate::AggregateNode;
 use super::closure::MapBatchesNode;
 use super::config_error;
+use super::statics;
 use super::times::{self, Times};
 use crate::error::{Error, Result};
 use crate::id::{OperatorId, SourceId};
-use crate::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource, TimeBound, Upstream};
+use crate::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource, PlannedStatic, TimeBound, Upstream};
 use crate::sink::{SinkMode, SinkSettings};
 use crate::source::{Scan, SourceSettings};
 use crate::transform::{FilterProject, Unnest};
@@ -47,16 +50,18 @@ fn each_scan(query: &LogicalPlan, visit: &mut dyn FnMut(&TableScan)) -> Result<(
 }
 
 /// Plans all queries as one.
-pub(super) fn plan(sources: Vec<(SourceSettings, SchemaRef, String)>, queries: &[(SinkSettings, LogicalPlan)]) -> Result<Plan> {
-    let mut planner = Planner {
-        sources: Vec::new(),
-        nodes: Vec::new(),
-        calls: Vec::new(),
-        sink: String::new(),
-        mode: SinkMode::Append,
-        steps: 0,
-        groups: 0,
-    };
+pub(super) fn plan(
+    sources: Vec<(SourceSettings, SchemaRef, String)>,
+    statics: Vec<(SourceId, SchemaRef, String)>,
+    queries: &[(SinkSettings, LogicalPlan)],
+) -> Result<Plan> {
+    let statics = statics.into_iter().map(|(id, schema, description)| {
+        let settings = statics::settings(id);
+        let scan = scan_of(&settings, &schema, queries)?;
+        Ok(join::planned(settings, schema, scan, description))
+    });
+    let statics = statics.collect::<Result<Arc<[PlannedStatic]>>>()?;
+    let mut planner = Planner::new(statics);
     for (index, (settings, schema, description)) in sources.into_iter().enumerate() {
         let scan = Arc::new(scan_of(&settings, &schema, queries)?);
         let id = OperatorId::from(format!("scan-{}", settings.id));
@@ -74,7 +79,7 @@ pub(super) fn plan(sources: Vec<(SourceSettings, SchemaRef, String)>, queries: &
         logical.push_str(&format!("{}\n{}\n", settings.id, indented(&query.display_indent().to_string())));
         sinks.push(PlannedSink { settings: settings.clone(), input, schema });
     }
-    Ok(Plan { sources: planner.sources, nodes: planner.nodes, sinks, logical })
+    Ok(Plan { sources: planner.sources, statics: planner.statics.to_vec(), nodes: planner.nodes, sinks, logical })
 }
 
 fn indented(text: &str) -> String {
@@ -146,6 +151,7 @@ pub(super) enum Nature {
 
 pub(super) struct Planner {
     sources: Vec<PlannedSource>,
+    statics: Arc<[PlannedStatic]>,
     pub(super) nodes: Vec<Node>,
     /// The calls of functions so far: a stream that goes two ways behind a call goes through it once.
     calls: Vec<(MapBatchesNode, NodeId)>,
@@ -159,6 +165,19 @@ pub(super) struct Planner {
 }
 
 impl Planner {
+    fn new(statics: Arc<[PlannedStatic]>) -> Self {
+        Self {
+            sources: Vec::new(),
+            statics,
+            nodes: Vec::new(),
+            calls: Vec::new(),
+            sink: String::new(),
+            mode: SinkMode::Append,
+            steps: 0,
+            groups: 0,
+        }
+    }
+
     fn translate_for_sink(&mut self, plan: &LogicalPlan) -> Result<Translated> {
         let translated = self.translate(plan)?;
         if self.mode == SinkMode::Complete && translated.nature != Nature::Complete {
@@ -180,6 +199,7 @@ impl Planner {
             }
             LogicalPlan::Union(union) => self.union(&union.inputs, &union.schema),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
+            LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Extension(extension) => {
                 let node = extension.node.as_any();
                 if let Some(node) = node.downcast_ref::<MapBatchesNode>() {
@@ -197,7 +217,7 @@ impl Planner {
     fn scan(&mut self, scan: &TableScan) -> Result<Translated> {
         let name = SourceId::from(scan.table_name.table());
         let index = self.sources.iter().position(|source| source.settings.id == name);
-        let index = index.ok_or_else(|| Error::internal(format!("the plan reads '{name}', which is not among its sources")))?;
+        let index = index.ok_or_else(|| join::not_joined(name.as_str()))?;
         let source = &self.sources[index];
         let wanted = scan.projection.clone().unwrap_or_else(|| (0..source.schema.fields().len()).collect());
         let position = |column: &usize| source.scan.projection.iter().position(|read| read == column);
@@ -295,7 +315,7 @@ impl Planner {
         self.check_id(&id)?;
         let schema = node.output();
         let kind = NodeKind::Transform(Arc::new(node.transform()));
-        self.nodes.push(Node { id, kind, inputs: vec![upstream], bounds: vec![TimeBound::default()], outputs: vec![schema] });
+        self.push(id, kind, upstream, schema);
         let made = NodeId(self.nodes.len() - 1);
         if nature == Nature::AppendOnly {
             self.calls.push((node.clone(), made));
@@ -325,8 +345,13 @@ impl Planner {
 
     fn step(&mut self, what: &str, input: Upstream, kind: impl FnOnce(&OperatorId) -> NodeKind, schema: SchemaRef) -> Translated {
         let id = self.next_id(what);
+        let kind = kind(&id);
+        self.push(id, kind, input, schema)
+    }
+
+    fn push(&mut self, id: OperatorId, kind: NodeKind, input: Upstream, schema: SchemaRef) -> Translated {
         let width = schema.fields().len();
-        self.nodes.push(Node { kind: kind(&id), id, inputs: vec![input], bounds: vec![TimeBound::default()], outputs: vec![schema] });
+        self.nodes.push(Node { kind, id, inputs: vec![input], bounds: vec![TimeBound::default()], outputs: vec![schema] });
         rows_of(NodeId(self.nodes.len() - 1), width)
     }
 

@@ -26,7 +26,10 @@ fn refuse(what: &str, instead: &str) -> Result<()> {
 
 fn check_node(node: &LogicalPlan) -> Result<()> {
     match node {
-        LogicalPlan::Join(_) => refuse("a join of two tables", "UNNEST of a list of the same row can be joined"),
+        LogicalPlan::Join(join) => {
+            super::join::Sides::of(join)?;
+            check_expressions(node)
+        }
         LogicalPlan::EmptyRelation(_) => refuse("a SELECT without a table in FROM", "read a table"),
         LogicalPlan::Projection(_)
         | LogicalPlan::Filter(_)

@@ -2,6 +2,8 @@
 
 use super::{Node, NodeId, NodeKind, Plan, PlannedSource};
 use crate::operator::Port;
+use crate::source::Scan;
+use arrow::datatypes::SchemaRef;
 use std::fmt::Write;
 
 /// The logical plan of each sink, then the graph of stages: a stage is what rows pass through without changing hands.
@@ -9,6 +11,12 @@ pub fn explain(plan: &Plan) -> String {
     let mut text = String::from("Logical plan\n");
     for line in plan.logical.lines() {
         line_at(&mut text, 1, line);
+    }
+    if !plan.statics.is_empty() {
+        text.push_str("\nStatic tables, read when the job is opened\n");
+    }
+    for table in &plan.statics {
+        line_at(&mut text, 1, &format!("{}: {}", table.id, describe_read(&table.description, &table.schema, &table.scan)));
     }
     text.push_str("\nStages\n");
     for (number, stage) in stages(plan).into_iter().enumerate() {
@@ -64,14 +72,19 @@ fn explain_node(text: &mut String, plan: &Plan, id: NodeId) {
 }
 
 fn describe_source(source: &PlannedSource) -> String {
-    let columns: Vec<&str> = source.scan.projection.iter().map(|&column| source.schema.field(column).name().as_str()).collect();
-    let mut text = format!("read {} columns [{}]", source.description, columns.join(", "));
-    if !source.scan.filters.is_empty() {
-        let filters: Vec<String> = source.scan.filters.iter().map(|filter| filter.to_string()).collect();
-        let _ = write!(text, ", skipping what can't pass [{}]", filters.join(", "));
-    }
+    let mut text = describe_read(&source.description, &source.schema, &source.scan);
     if let Some(event_time) = &source.settings.event_time {
         let _ = write!(text, ", event time {} delayed by {:?}", event_time.column, event_time.delay);
+    }
+    text
+}
+
+fn describe_read(description: &str, schema: &SchemaRef, scan: &Scan) -> String {
+    let columns: Vec<&str> = scan.projection.iter().map(|&column| schema.field(column).name().as_str()).collect();
+    let mut text = format!("read {description} columns [{}]", columns.join(", "));
+    if !scan.filters.is_empty() {
+        let filters: Vec<String> = scan.filters.iter().map(|filter| filter.to_string()).collect();
+        let _ = write!(text, ", skipping what can't pass [{}]", filters.join(", "));
     }
     text
 }

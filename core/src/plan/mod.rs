@@ -4,9 +4,11 @@
 //! hands (in front of an operator with keys) and runs it; nothing in here runs.
 
 mod explain;
+mod statics;
 mod time_bound;
 
 pub use explain::explain;
+pub use statics::{PlannedStatic, StaticRows};
 pub use time_bound::TimeBound;
 
 use crate::id::OperatorId;
@@ -41,6 +43,8 @@ impl From<NodeId> for Upstream {
 pub struct Plan {
     /// The sources, each read once per batch whatever the number of its consumers.
     pub sources: Vec<PlannedSource>,
+    /// The static tables, each read whole when the job is opened.
+    pub statics: Vec<PlannedStatic>,
     /// The nodes; each stands behind all its inputs.
     pub nodes: Vec<Node>,
     /// The sinks.

@@ -55,6 +55,11 @@ impl Language {
         self.tables.insert(name.to_owned(), table);
     }
 
+    /// The table of this name.
+    pub(crate) fn table(&self, name: &str) -> Option<Arc<dyn TableSource>> {
+        self.tables.get(name).map(Arc::clone)
+    }
+
     /// How SQL is read: VARCHAR is Utf8.
     pub(crate) fn parser_options() -> ParserOptions {
         ParserOptions::default().with_map_string_types_to_utf8view(false)

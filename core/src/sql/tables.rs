@@ -7,7 +7,7 @@ use crate::connector::TableDefinition;
 use crate::error::{Error, Result};
 use crate::id::{SinkId, SourceId};
 use crate::options::Options;
-use crate::pipeline::{Pipeline, config_error};
+use crate::pipeline::{Pipeline, config_error, static_settings};
 use crate::sink::Sink;
 use crate::source::{CutLimits, EventTime, OnBadRow, SourceSettings};
 use crate::storage::{Location, StoreOptions};
@@ -21,13 +21,8 @@ pub(super) fn add_sources(script: &Script, context: &SqlContext, pipeline: &mut 
     let sources = script.sources();
     for name in &sources {
         let table = script.table(name)?;
-        if !table.unbounded {
-            return Err(Error::config(format!(
-                "the table '{name}' is read and not UNBOUNDED: joins with static tables are not supported by this version; \
-                 write CREATE UNBOUNDED EXTERNAL TABLE to read it as a stream"
-            )));
-        }
-        add_source(table, context, pipeline).map_err(|error| in_table(name, error))?;
+        let add = if table.unbounded { add_source } else { add_static };
+        add(table, context, pipeline).map_err(|error| in_table(name, error))?;
     }
     Ok(())
 }
@@ -54,6 +49,18 @@ fn add_source(table: &Table, context: &SqlContext, pipeline: &mut Pipeline) -> R
         OnBadRow::DeadLetter(location) => Some(dead_letter_sink(table, location, context)?),
     };
     pipeline.add_source(settings, source, dead_letter, table.location.to_string())
+}
+
+/// A table that is read whole when the job starts. What is said of a stream's batches and times is an unknown option here.
+fn add_static(table: &Table, context: &SqlContext, pipeline: &mut Pipeline) -> Result<()> {
+    let settings = static_settings(SourceId::from(&table.name));
+    let mut options = table.options();
+    let definition = definition(table, declared_columns(table)?);
+    let connector = context.connectors.of(&table.location)?;
+    let source = connector.source(&definition, &settings, &mut options, &context.connector_context)?;
+    options.finish()?;
+    check_names(&source.schema())?;
+    pipeline.add_static(settings.id, source, table.location.to_string())
 }
 
 /// What the connector gets to see.

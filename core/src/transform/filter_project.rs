@@ -148,7 +148,7 @@ impl Transform for FilterProject {
 }
 
 /// An expression as a user would write it: columns by name, without their positions.
-struct Sql<'a>(&'a Arc<dyn PhysicalExpr>);
+pub(super) struct Sql<'a>(pub(super) &'a Arc<dyn PhysicalExpr>);
 
 impl fmt::Display for Sql<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,7 +156,8 @@ impl fmt::Display for Sql<'_> {
     }
 }
 
-fn columns_of(expressions: &[Arc<dyn PhysicalExpr>]) -> Vec<usize> {
+/// The positions of the columns that expressions read, ascending.
+pub(super) fn columns_of(expressions: &[Arc<dyn PhysicalExpr>]) -> Vec<usize> {
     let mut columns = BTreeSet::new();
     for expression in expressions {
         // The visit itself never fails.
@@ -169,7 +170,7 @@ fn columns_of(expressions: &[Arc<dyn PhysicalExpr>]) -> Vec<usize> {
 }
 
 /// The expression over the kept columns.
-fn moved(expression: Arc<dyn PhysicalExpr>, kept: &[usize]) -> Result<Arc<dyn PhysicalExpr>> {
+pub(super) fn moved(expression: Arc<dyn PhysicalExpr>, kept: &[usize]) -> Result<Arc<dyn PhysicalExpr>> {
     let place = |part: Arc<dyn PhysicalExpr>| {
         let column = part.downcast_ref::<Column>().and_then(|column| {
             let position = kept.iter().position(|&kept| kept == column.index())?;

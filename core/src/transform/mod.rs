@@ -2,9 +2,14 @@
 
 mod clock;
 mod filter_project;
+mod join_table;
 mod map_batches;
+mod static_join;
+mod static_query;
 mod unnest;
 
 pub use filter_project::FilterProject;
 pub use map_batches::{BatchFunction, MapBatches};
+pub use static_join::{StaticJoin, StaticJoinSpec};
+pub use static_query::{StaticQuery, StaticStep, StaticStepKind};
 pub use unnest::Unnest;

@@ -6,7 +6,7 @@
 //!
 //! - [`settings`]: when to cut and when to end; [`pacer`]: the decisions.
 //! - [`open`]: taking over a job; [`recovery`]: where it stands.
-//! - [`input`]: the sources. [`committer`]: the thread that commits batch n while n+1 runs; [`ledger`]: what it writes.
+//! - [`input`]: the sources; [`statics`]: tables that are read once. [`committer`]: the thread that commits batch n while n+1 runs; [`ledger`]: what it writes.
 
 mod committer;
 mod input;
@@ -15,6 +15,7 @@ mod open;
 mod pacer;
 mod recovery;
 mod settings;
+mod statics;
 #[cfg(test)]
 mod tests;
 

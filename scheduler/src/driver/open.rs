@@ -8,6 +8,7 @@ use super::input::Input;
 use super::ledger::Ledger;
 use super::recovery::Standpoint;
 use super::settings::{DriverSettings, Trigger};
+use super::statics;
 use super::{Driver, Outlet};
 use crate::checkpoint::{Loader, Owner, Tables};
 use crate::exec::{Executor, RestoredOperator};
@@ -17,13 +18,13 @@ use crate::protocol::collect;
 use crate::protocol::compatibility::Program;
 use crate::protocol::envelope::Stored;
 use crate::protocol::paths;
-use crate::protocol::record::{Body, OpenRecord, Record};
+use crate::protocol::record::{Body, OpenRecord, Record, StaticRecord};
 use crate::protocol::schema::StoredSchema;
 use crate::seams::Seams;
 use crate::spool;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use waterclock_core::id::{BatchId, Checksum, Epoch, JobId, Nonce, OperatorId, Seq, SinkId};
+use waterclock_core::id::{BatchId, Checksum, Epoch, JobId, Nonce, OperatorId, Seq, SinkId, SourceId};
 use waterclock_core::job::Job;
 use waterclock_core::plan::Plan;
 use waterclock_core::sink::{Owner as SinkOwner, SinkContext};
@@ -35,6 +36,8 @@ use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 struct Opening {
     plan: Arc<Plan>,
     inputs: Vec<Input>,
+    /// The versions of the static tables.
+    statics: BTreeMap<SourceId, StaticRecord>,
     outlets: Vec<Outlet>,
     settings: DriverSettings,
     seams: Seams,
@@ -47,13 +50,16 @@ impl Driver {
     ///
     /// # Errors
     /// `Config` if the program does not fit the checkpoint, or a sink's place belongs to another job; `Corrupt` if the checkpoint is
-    /// damaged; `Unavailable` if a store can't be reached.
-    pub fn open(job: Job, settings: DriverSettings, checkpoint: Store, seams: Seams, observer: Arc<dyn Observer>) -> Result<Self> {
+    /// damaged; `Unavailable` if a store or a static table can't be reached; `BadData` if a static table holds a bad row.
+    pub fn open(mut job: Job, settings: DriverSettings, checkpoint: Store, seams: Seams, observer: Arc<dyn Observer>) -> Result<Self> {
         let plan = Arc::clone(&job.plan);
+        let tables = std::mem::take(&mut job.statics);
         let (inputs, outlets) = parts(job)?;
         check_ends(&inputs, &settings)?;
+        // Before anything is written: a job whose static tables can't be read was not here.
+        let statics = statics::read(&plan.statics, tables, checkpoint.storage())?;
         let nonce = seams.nonces.fresh();
-        let opening = Opening { plan, inputs, outlets, settings, seams, log: Log::new(checkpoint), nonce };
+        let opening = Opening { plan, inputs, statics, outlets, settings, seams, log: Log::new(checkpoint), nonce };
         let job = opening.log.identify(JobId::from(opening.seams.nonces.fresh().as_str()), &opening.nonce)?;
         let (standpoint, open) = opening.take_over()?;
         let last = open.record.last_batch().map(|last| last.batch);
@@ -138,6 +144,7 @@ impl Opening {
             last: head.and_then(|head| head.record.last_batch()),
             operators: program.operators.clone(),
             sources: self.inputs.iter().map(schema).collect::<Result<_>>()?,
+            statics: self.statics.clone(),
             sinks: self.outlets.iter().map(|outlet| (outlet.id.clone(), outlet.place.clone())).collect(),
             configuration: self.settings.configuration.clone(),
         };

@@ -213,6 +213,7 @@ fn plan(sources: usize, chain: Vec<NodeKind>) -> Arc<Plan> {
     let sink = SinkSettings { id: SinkId::from("out"), mode: SinkMode::Append, location };
     Arc::new(Plan {
         sources: (0..sources).map(source).collect(),
+        statics: Vec::new(),
         nodes,
         sinks: vec![PlannedSink { settings: sink, input, schema: schema() }],
         logical: String::new(),

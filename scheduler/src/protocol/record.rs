@@ -58,10 +58,22 @@ pub struct OpenRecord {
     pub operators: BTreeMap<OperatorId, String>,
     /// The columns of each source, declared or inferred: those that were inferred once are kept.
     pub sources: BTreeMap<SourceId, StoredSchema>,
+    /// The versions of static tables that were read: they are the same for all batches up to the next opening.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub statics: BTreeMap<SourceId, StaticRecord>,
     /// Where each sink is.
     pub sinks: BTreeMap<SinkId, String>,
     /// The configuration, with all defaults resolved, without credentials.
     pub configuration: serde_json::Value,
+}
+
+/// What was read of a static table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticRecord {
+    /// The ranges read, in the order of their rows: all that there was.
+    pub ranges: Vec<PartitionCut>,
+    /// Rows read, without those that statistics left out.
+    pub rows: u64,
 }
 
 /// A batch was committed: where its rows came from, where they went, and what the job remembers.

@@ -37,19 +37,19 @@ fn open(last: Option<BatchRef>) -> Body {
         last,
         operators: BTreeMap::from([("counts".into(), "counts by v".into())]),
         sources: BTreeMap::new(),
+        statics: BTreeMap::from([("dim".into(), StaticRecord { ranges: vec![cut(0)], rows: 10 })]),
         sinks: BTreeMap::from([("out".into(), "file:///out".into())]),
         configuration: serde_json::json!({"interval": "1s"}),
     }))
 }
 
-fn batch_record(batch: BatchId, previous: Option<BatchRef>, opened: Seq) -> BatchRecord {
+/// A range of ten rows.
+fn cut(start: u64) -> PartitionCut {
     let offset = |rows: u64| Offset(rows.into());
-    let cut = PartitionCut {
-        partition: "p".into(),
-        start: offset(batch.0 * 10),
-        end: offset(batch.0 * 10 + 10),
-        detail: serde_json::json!({"files": ["a.json"]}),
-    };
+    PartitionCut { partition: "p".into(), start: offset(start), end: offset(start + 10), detail: serde_json::json!({"files": ["a.json"]}) }
+}
+
+fn batch_record(batch: BatchId, previous: Option<BatchRef>, opened: Seq) -> BatchRecord {
     let layer = |name: &str, place| LayerRef {
         table: StateTable::new(name, 1),
         rows: 2,
@@ -59,7 +59,7 @@ fn batch_record(batch: BatchId, previous: Option<BatchRef>, opened: Seq) -> Batc
         place,
     };
     let source = SourceRecord {
-        partitions: vec![PartitionRecord { cut, rows: 9, latest: Some(Timestamp(batch.0 as i64)), idle: false }],
+        partitions: vec![PartitionRecord { cut: cut(batch.0 * 10), rows: 9, latest: Some(Timestamp(batch.0 as i64)), idle: false }],
         standing: BTreeMap::new(),
         watermark: Watermark::At(Timestamp(batch.0 as i64)),
         more: true,

@@ -390,6 +390,7 @@ impl World {
         let sink = SinkSettings { id: SinkId::from("out"), mode: SinkMode::Append, location: Location::parse(&self.root).unwrap() };
         Arc::new(Plan {
             sources: vec![PlannedSource { settings, schema: schema(), scan, description: String::new() }],
+            statics: Vec::new(),
             nodes: vec![
                 node("scan", NodeKind::Scan(0), Vec::new()),
                 node("counts", NodeKind::Operator(Arc::new(Counts(self.modulo))), vec![NodeId(0).into()]),
@@ -404,6 +405,7 @@ impl World {
         Job {
             plan: self.plan(),
             sources: vec![Box::new(NumberSource::new(self.numbers.clone()))],
+            statics: Vec::new(),
             sinks: vec![sink("out")],
             dead_letters: vec![self.dead_letter.then(|| sink("dead"))],
         }
