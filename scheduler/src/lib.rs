@@ -6,11 +6,13 @@
 pub mod checkpoint;
 pub mod driver;
 pub mod exec;
+mod history;
 pub mod log;
 pub mod progress;
 pub mod protocol;
 pub mod seams;
 pub mod spool;
+pub mod state_view;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -19,3 +21,4 @@ pub use log::read_log;
 pub use progress::{BatchProgress, Observer, Unobserved};
 pub use protocol::record::Record;
 pub use seams::{Clock, Nonces, Seams, Stop};
+pub use state_view::StateView;

@@ -80,6 +80,22 @@ pub struct RunFlags {
     pub progress: ProgressMode,
 }
 
+/// Which state is shown.
+#[derive(Debug, Args)]
+pub struct StateFlags {
+    /// Print the tables of this operator, or of a source as 'source NAME' [default: list all]
+    #[arg(long, value_name = "ID")]
+    pub operator: Option<String>,
+
+    /// The state behind this batch [default: the newest]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<u64>,
+
+    /// One JSON object per table, or per row of the operator's tables
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProgressMode {

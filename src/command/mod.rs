@@ -1,4 +1,4 @@
-//! The command line: `run`, `explain`, `batches`.
+//! The command line: `run`, `explain`, `batches`, `state`.
 //!
 //! [`main`] is the `waterclock` command, which takes jobs from SQL files. [`main_with`] is the same for a program with a job of its own: the
 //! same subcommands, flags, environment variables, exit codes, signals and progress.
@@ -10,9 +10,10 @@ mod logging;
 mod progress;
 mod run;
 mod signals;
+mod state;
 
 pub use context::{JobContext, OutputTable, Table};
-pub use flags::{CheckpointFlags, LogFlags, ProgressMode, RunFlags};
+pub use flags::{CheckpointFlags, LogFlags, ProgressMode, RunFlags, StateFlags};
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -54,6 +55,13 @@ enum Command<A: Args> {
         /// The records as they are, one JSON object per line
         #[arg(long)]
         json: bool,
+    },
+    /// Show what operators and sources remember
+    State {
+        #[command(flatten)]
+        checkpoint: CheckpointFlags,
+        #[command(flatten)]
+        flags: StateFlags,
     },
 }
 
@@ -137,6 +145,7 @@ impl Program {
                 print(&explain(&job.plan))
             }
             Command::Batches { checkpoint, json } => batches::show(&self.storage.start()?, &checkpoint.checkpoint, json),
+            Command::State { checkpoint, flags } => state::show(&self.storage.start()?, &checkpoint.checkpoint, &flags),
         }
     }
 }

@@ -20,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 pub use load::Loader;
 use object_store::path::Path;
 use std::collections::BTreeMap;
+use std::fmt;
 use waterclock_core::Result;
 use waterclock_core::id::{Checksum, OperatorId, Seq, SourceId};
 use waterclock_core::state::{StateChange, StateLayer, StateTable, encode_layer, merge};
@@ -35,6 +36,29 @@ pub enum Owner {
     Source(SourceId),
     /// An operator.
     Operator(OperatorId),
+}
+
+/// An operator by its name, a source as `source NAME`.
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(id) => write!(f, "source {id}"),
+            Self::Operator(id) => id.fmt(f),
+        }
+    }
+}
+
+/// What is known of a table without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSummary {
+    /// Name and key.
+    pub table: StateTable,
+    /// Live layers.
+    pub layers: usize,
+    /// Rows of all layers; those of keys that changed or went count in each.
+    pub rows: u64,
+    /// Bytes of all layers.
+    pub bytes: u64,
 }
 
 /// A live layer: what records say of it, and its bytes if they stand in a record.
@@ -101,6 +125,18 @@ impl Tables {
     pub fn references(&self, owner: &Owner) -> Vec<LayerRef> {
         let own = self.chains.iter().filter(|((of, _), _)| of == owner);
         own.flat_map(|(_, chain)| chain.iter().map(|layer| layer.reference.clone())).collect()
+    }
+
+    /// What is known of an owner's tables without reading them.
+    pub fn summaries(&self, owner: &Owner) -> Vec<TableSummary> {
+        let own = self.chains.iter().filter(|((of, _), _)| of == owner);
+        let summary = |((_, table), chain): (&(Owner, StateTable), &Vec<LiveLayer>)| TableSummary {
+            table: table.clone(),
+            layers: chain.len(),
+            rows: chain.iter().map(|layer| layer.reference.rows).sum(),
+            bytes: chain.iter().map(|layer| layer.reference.bytes).sum(),
+        };
+        own.map(summary).collect()
     }
 
     /// An owner's layers, oldest first per table.

@@ -1,0 +1,63 @@
+//! State to look at: what a batch left in the tables of all sources and operators. Reads only.
+//!
+//! What flows in: a checkpoint and a batch. What flows out: a list of tables, and the content of each, its layers merged. What can fail:
+//! a checkpoint or a batch that is not there, and damage, which is `Corrupt` and names the object.
+
+use crate::checkpoint::{Loader, Owner, TableSummary, Tables};
+use crate::history::{History, batch_of};
+use crate::log::Log;
+use waterclock_core::Result;
+use waterclock_core::id::BatchId;
+use waterclock_core::state::{StateLayer, merge};
+use waterclock_core::storage::Store;
+
+/// The state behind a batch.
+#[derive(Debug)]
+pub struct StateView {
+    batch: BatchId,
+    owners: Vec<Owner>,
+    tables: Tables,
+    loader: Loader,
+}
+
+impl StateView {
+    /// The state behind a batch, or behind the newest one.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is no checkpoint, `Config` if it has no such batch, `Corrupt` if it is damaged.
+    pub fn read(checkpoint: &Store, batch: Option<BatchId>) -> Result<Self> {
+        let log = Log::new(checkpoint.clone());
+        let history = History::read(log.clone())?;
+        let batch = batch.unwrap_or_else(|| history.last());
+        let record = history.record(batch)?;
+        let found = batch_of(&record)?;
+        let tables = Tables::of(record.seq, found);
+        let sources = found.sources.keys().cloned().map(Owner::Source).filter(|owner| !tables.references(owner).is_empty());
+        let owners = found.operators.keys().cloned().map(Owner::Operator).chain(sources).collect();
+        Ok(Self { batch, owners, tables, loader: Loader::new(log) })
+    }
+
+    /// The batch.
+    pub fn batch(&self) -> BatchId {
+        self.batch
+    }
+
+    /// Every operator with a memory, and every source that remembers something.
+    pub fn owners(&self) -> &[Owner] {
+        &self.owners
+    }
+
+    /// What is known of an owner's tables without reading them.
+    pub fn tables(&self, owner: &Owner) -> Vec<TableSummary> {
+        self.tables.summaries(owner)
+    }
+
+    /// The content of an owner's tables, one layer each.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is damaged.
+    pub fn content(&self, owner: &Owner) -> Result<Vec<StateLayer>> {
+        let layers = self.tables.load(owner, &self.loader)?;
+        layers.chunk_by(|one, next| one.table == next.table).map(|table| merge(table, true)).collect()
+    }
+}
