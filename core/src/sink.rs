@@ -165,6 +165,16 @@ pub trait Sink: Send + Sync {
 
     /// Removes what older epochs staged and no committed manifest names. Called after everything committed is published.
     fn collect(&self, current: Epoch) -> Result<()>;
+
+    /// The rows of a committed batch as they can be seen now, each as a JSON object on one line, with its columns in their order and nulls
+    /// left out; none from a sink whose rows can't be read back. Changes nothing, and needs no [`open`](Self::open).
+    ///
+    /// # Errors
+    /// `Unavailable` if what was published is not there; `Corrupt` if it is not what was committed.
+    fn read_back(&self, manifest: &Manifest) -> Result<Option<Vec<String>>> {
+        let _ = manifest;
+        Ok(None)
+    }
 }
 
 /// A batch being staged. Shared by the lanes.

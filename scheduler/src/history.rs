@@ -4,7 +4,7 @@
 //! record never goes back: a search by halves reads as many records as the log's length has digits, and no listing.
 
 use crate::log::Log;
-use crate::protocol::record::{BatchRecord, BatchRef, Record};
+use crate::protocol::record::{BatchRecord, BatchRef, OpenRecord, Record};
 use waterclock_core::id::{BatchId, Seq};
 use waterclock_core::{Error, Result};
 
@@ -12,6 +12,8 @@ use waterclock_core::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct History {
     log: Log,
+    /// The newest record.
+    head: Seq,
     last: BatchRef,
 }
 
@@ -25,7 +27,7 @@ impl History {
         let newest = log.newest()?.ok_or_else(|| Error::unavailable(format!("there is no checkpoint at {location}")))?;
         let head = log.require(newest)?.record;
         let last = head.last_batch().ok_or_else(|| Error::config(format!("the checkpoint at {location} has no batch yet")))?;
-        Ok(Self { log, last })
+        Ok(Self { log, head: newest, last })
     }
 
     /// The newest batch.
@@ -54,6 +56,35 @@ impl History {
             _ => Err(Error::corrupt(format!("record {low} is not that of batch {batch}, as the records around it say"))),
         }
     }
+
+    /// The record of the batch behind another's.
+    ///
+    /// # Errors
+    /// `Config` if there is none.
+    pub fn behind(&self, record: &Record) -> Result<Record> {
+        for seq in record.seq.0 + 1..=self.last.seq.0 {
+            let next = self.log.require(Seq(seq))?.record;
+            if next.batch().is_some() {
+                return Ok(next);
+            }
+        }
+        Err(Error::config(format!("there is no batch behind {}", self.last.batch)))
+    }
+
+    /// What the job was when it was last opened.
+    pub fn newest_opening(&self) -> Result<OpenRecord> {
+        let head = self.log.require(self.head)?.record;
+        opening(&self.log, &head)
+    }
+}
+
+/// The opening of the driver that wrote a record.
+pub(crate) fn opening(log: &Log, record: &Record) -> Result<OpenRecord> {
+    let opening = log.require(record.opened())?.record;
+    opening
+        .open()
+        .cloned()
+        .ok_or_else(|| Error::corrupt(format!("record {} is not the opening that record {} says", opening.seq, record.seq)))
 }
 
 /// The batch of a record that is known to be one's.
@@ -85,7 +116,10 @@ mod tests {
             };
             assert_eq!(history.last(), BatchId(batches - 1));
             for batch in (0..batches).map(BatchId) {
-                assert_eq!(history.record(batch).unwrap().batch().unwrap().batch, batch);
+                let record = history.record(batch).unwrap();
+                assert_eq!(record.batch().unwrap().batch, batch);
+                let behind = history.behind(&record).ok().map(|record| record.batch().unwrap().batch);
+                assert_eq!(behind, (batch < history.last()).then(|| batch.next()));
             }
             assert_eq!(history.record(BatchId(batches)).unwrap_err().kind(), ErrorKind::Config);
         }

@@ -4,6 +4,7 @@
 use clap::{Args, ValueEnum};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
+use waterclock_core::id::BatchId;
 use waterclock_core::storage::Location;
 use waterclock_core::time::parse_duration;
 
@@ -80,6 +81,51 @@ pub struct RunFlags {
     pub progress: ProgressMode,
 }
 
+/// Some batches, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchRange {
+    /// The first.
+    pub first: BatchId,
+    /// The last.
+    pub last: BatchId,
+}
+
+fn batch_range(text: &str) -> Result<BatchRange, String> {
+    let wrong = || format!("'{text}' is no range of batches; write the first and the last one, as in 3..5");
+    let (first, last) = text.split_once("..").ok_or_else(wrong)?;
+    let batch = |number: &str| number.trim().parse().map(BatchId).map_err(|_| wrong());
+    let range = BatchRange { first: batch(first)?, last: batch(last)? };
+    if range.first <= range.last { Ok(range) } else { Err(wrong()) }
+}
+
+/// Which batches are run again, and where their output goes.
+#[derive(Debug, Args)]
+pub struct ReplayFlags {
+    /// Where the log and the state are.
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
+
+    /// The batches, both ends included
+    #[arg(long, value_name = "A..B", value_parser = batch_range)]
+    pub batches: BatchRange,
+
+    /// Where the output goes: for each sink a directory by its name, with files of JSON. It must be empty
+    #[arg(long, value_name = "URI", value_parser = location)]
+    pub output: Location,
+
+    /// Compare with what was committed: print the first rows that differ ('-' was committed, '+' was replayed), and end with 1 if any do
+    #[arg(long)]
+    pub diff: bool,
+
+    /// Workers. The output does not depend on it [default: one for each processor]
+    #[arg(long, value_name = "N", env = "WATERCLOCK_THREADS")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// Memory for data between two steps of a batch; what each worker holds of its own rows comes on top
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = bytes, env = "WATERCLOCK_MEMORY_BUDGET")]
+    pub memory_budget: usize,
+}
+
 /// Which state is shown.
 #[derive(Debug, Args)]
 pub struct StateFlags {
@@ -118,6 +164,15 @@ pub struct LogFlags {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_has_two_ends() {
+        assert_eq!(batch_range("3..5"), Ok(BatchRange { first: BatchId(3), last: BatchId(5) }));
+        assert!(batch_range("4..4").is_ok());
+        for wrong in ["", "3", "..", "5..3", "3..", "..3", "a..b", "-1..2", "1...2"] {
+            assert!(batch_range(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn sizes_need_a_unit() {

@@ -1,4 +1,4 @@
-//! The command line: `run`, `explain`, `batches`, `state`.
+//! The command line: `run`, `explain`, `batches`, `state`, `replay`.
 //!
 //! [`main`] is the `waterclock` command, which takes jobs from SQL files. [`main_with`] is the same for a program with a job of its own: the
 //! same subcommands, flags, environment variables, exit codes, signals and progress.
@@ -8,12 +8,13 @@ mod context;
 mod flags;
 mod logging;
 mod progress;
+mod replay;
 mod run;
 mod signals;
 mod state;
 
 pub use context::{JobContext, OutputTable, Table};
-pub use flags::{CheckpointFlags, LogFlags, ProgressMode, RunFlags, StateFlags};
+pub use flags::{CheckpointFlags, LogFlags, ProgressMode, ReplayFlags, RunFlags, StateFlags};
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -55,6 +56,13 @@ enum Command<A: Args> {
         /// The records as they are, one JSON object per line
         #[arg(long)]
         json: bool,
+    },
+    /// Run old batches again, from the recorded state, into another place
+    Replay {
+        #[command(flatten)]
+        job: A,
+        #[command(flatten)]
+        flags: ReplayFlags,
     },
     /// Show what operators and sources remember
     State {
@@ -131,13 +139,14 @@ impl Program {
             }
         };
         match logging::start(&line.log.log).and_then(|()| self.dispatch(line.command, build)) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(error) => report(&error),
         }
     }
 
-    fn dispatch<A: Args>(self, command: Command<A>, build: impl FnOnce(&A, &JobContext) -> Result<Job>) -> Result<()> {
-        match command {
+    fn dispatch<A: Args>(self, command: Command<A>, build: impl FnOnce(&A, &JobContext) -> Result<Job>) -> Result<ExitCode> {
+        let done = match command {
+            Command::Replay { job, flags } => return replay::replay(self.storage, &flags, |context| build(&job, context)),
             Command::Run { job, flags } => run::run(self.storage, &flags, |context| build(&job, context)),
             Command::Explain { job } => {
                 let context = JobContext::new(self.storage.start()?, None)?;
@@ -146,7 +155,8 @@ impl Program {
             }
             Command::Batches { checkpoint, json } => batches::show(&self.storage.start()?, &checkpoint.checkpoint, json),
             Command::State { checkpoint, flags } => state::show(&self.storage.start()?, &checkpoint.checkpoint, &flags),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 

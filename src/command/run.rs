@@ -31,9 +31,14 @@ pub(super) fn run(storage: StorageBuilder, flags: &RunFlags, build: impl FnOnce(
     Ok(())
 }
 
+/// Workers and memory; by default a worker for each processor.
+pub(super) fn executor_settings(threads: Option<NonZeroUsize>, memory_budget_bytes: usize) -> ExecutorSettings {
+    let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    ExecutorSettings { threads: threads.unwrap_or_else(processors), memory_budget_bytes }
+}
+
 fn settings(flags: &RunFlags) -> DriverSettings {
-    let one = NonZeroUsize::MIN;
-    let threads = flags.threads.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(one));
+    let executor = executor_settings(flags.threads, flags.memory_budget);
     let trigger = match (flags.once, flags.until_caught_up || flags.drain) {
         (true, _) => Trigger::Once,
         (false, true) => Trigger::UntilCaughtUp,
@@ -48,10 +53,9 @@ fn settings(flags: &RunFlags) -> DriverSettings {
         },
         "drain": flags.drain,
         "max_batches": flags.max_batches,
-        "threads": threads,
+        "threads": executor.threads,
         "memory_budget_bytes": flags.memory_budget,
         "fsync": !flags.no_fsync,
     });
-    let executor = ExecutorSettings { threads, memory_budget_bytes: flags.memory_budget };
     DriverSettings { trigger, drain: flags.drain, max_batches: flags.max_batches, executor, configuration }
 }

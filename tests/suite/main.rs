@@ -10,6 +10,7 @@ mod jobs;
 mod kill;
 mod log;
 mod memory;
+mod replay;
 mod s3;
 mod state;
 mod stateful;

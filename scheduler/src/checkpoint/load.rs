@@ -10,6 +10,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use waterclock_core::id::{Checksum, Seq};
 use waterclock_core::state::{StateLayer, decode_layer};
+use waterclock_core::storage::Storage;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// Reads layers of state.
@@ -22,6 +23,11 @@ impl Loader {
     /// Reads from the checkpoint of a log.
     pub fn new(log: Log) -> Self {
         Self { log }
+    }
+
+    /// The storage thread.
+    pub fn storage(&self) -> &Storage {
+        self.log.store().storage()
     }
 
     /// A layer's bytes, verified.

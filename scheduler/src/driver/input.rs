@@ -16,7 +16,7 @@ use waterclock_core::time::Watermark;
 use waterclock_core::{Error, Result};
 
 /// A source of the job.
-pub(super) struct Input {
+pub(crate) struct Input {
     pub id: SourceId,
     pub source: Box<dyn Source>,
     /// The sink of its bad rows.
@@ -31,7 +31,7 @@ pub(super) struct Input {
 }
 
 /// A source's part of the batch at hand.
-pub(super) struct InputCut {
+pub(crate) struct InputCut {
     pub cut: Cut,
     pub spool: Option<SpoolRef>,
 }

@@ -19,6 +19,8 @@ mod statics;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use input::Input;
+pub(crate) use open::{parts, restored_executor};
 pub use recovery::stored_schemas;
 pub use settings::{DriverSettings, Summary, Trigger};
 
@@ -31,7 +33,7 @@ use crate::protocol::record::{Record, Timings};
 use crate::seams::{Seams, Stop};
 use arrow::datatypes::SchemaRef;
 use committer::{Committer, Done, StagedOutput, Work, whole_ms};
-use input::{Input, InputCut};
+use input::InputCut;
 use ledger::{Draft, DraftOperator, DraftSource, Ledger};
 use pacer::{Decision, Pacer, Seen};
 use std::collections::BTreeMap;
@@ -44,11 +46,11 @@ use waterclock_core::time::Timestamp;
 use waterclock_core::{Error, Result};
 
 /// A sink of the job.
-struct Outlet {
-    id: SinkId,
-    sink: Arc<dyn Sink>,
-    schema: SchemaRef,
-    place: String,
+pub(crate) struct Outlet {
+    pub id: SinkId,
+    pub sink: Arc<dyn Sink>,
+    pub schema: SchemaRef,
+    pub place: String,
 }
 
 /// A job that was taken over, ready to run.

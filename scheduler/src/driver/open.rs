@@ -11,7 +11,7 @@ use super::settings::{DriverSettings, Trigger};
 use super::statics;
 use super::{Driver, Outlet};
 use crate::checkpoint::{Loader, Owner, Tables};
-use crate::exec::{Executor, RestoredOperator};
+use crate::exec::{Executor, ExecutorSettings, RestoredOperator};
 use crate::log::{Appended, Log};
 use crate::progress::Observer;
 use crate::protocol::collect;
@@ -75,7 +75,7 @@ impl Driver {
 }
 
 /// The job's sources and sinks, with their names.
-fn parts(job: Job) -> Result<(Vec<Input>, Vec<Outlet>)> {
+pub(crate) fn parts(job: Job) -> Result<(Vec<Input>, Vec<Outlet>)> {
     let plan = &job.plan;
     let counts = [job.sources.len(), job.dead_letters.len(), job.sinks.len()];
     if counts != [plan.sources.len(), plan.sources.len(), plan.sinks.len()] {
@@ -224,7 +224,7 @@ impl Opening {
             None => Tables::default(),
         };
         let loader = Loader::new(self.log.clone());
-        let executor = self.executor(last.as_ref(), &tables, &loader)?;
+        let executor = restored_executor(Arc::clone(&self.plan), &self.settings.executor, last.as_ref(), &tables, &loader)?;
         self.restore_inputs(last.as_ref(), &tables, &loader, &recent)?;
         let batch = last.as_ref().and_then(Record::batch);
         let published = batch.iter().flat_map(|batch| batch.sinks.keys().map(|id| (id.clone(), batch.batch))).collect();
@@ -239,19 +239,6 @@ impl Opening {
         Ok(Driver::new(self.settings, self.seams, observer, self.log, executor, self.inputs, self.outlets, ledger))
     }
 
-    fn executor(&self, last: Option<&Record>, tables: &Tables, loader: &Loader) -> Result<Executor> {
-        let storage = self.log.store().storage().clone();
-        let mut executor = Executor::new(Arc::clone(&self.plan), storage, &self.settings.executor)?;
-        let stored = last.and_then(Record::batch).map(|batch| &batch.operators);
-        let mut operators: BTreeMap<OperatorId, RestoredOperator> = BTreeMap::new();
-        for (id, operator) in stored.into_iter().flatten() {
-            let layers = tables.load(&Owner::Operator(id.clone()), loader)?;
-            operators.insert(id.clone(), RestoredOperator { watermark: operator.watermark, layers });
-        }
-        executor.restore(operators)?;
-        Ok(executor)
-    }
-
     fn restore_inputs(&mut self, last: Option<&Record>, tables: &Tables, loader: &Loader, recent: &[Record]) -> Result<()> {
         let spools = self.inputs.iter().any(|input| !input.source.capabilities().replayable);
         let found = if spools { spool::unnamed(self.log.store(), recent)? } else { Vec::new() };
@@ -263,6 +250,25 @@ impl Opening {
         }
         Ok(())
     }
+}
+
+/// An executor whose operators have what they had behind a batch; without one they have nothing.
+pub(crate) fn restored_executor(
+    plan: Arc<Plan>,
+    settings: &ExecutorSettings,
+    last: Option<&Record>,
+    tables: &Tables,
+    loader: &Loader,
+) -> Result<Executor> {
+    let mut executor = Executor::new(plan, loader.storage().clone(), settings)?;
+    let stored = last.and_then(Record::batch).map(|batch| &batch.operators);
+    let mut operators: BTreeMap<OperatorId, RestoredOperator> = BTreeMap::new();
+    for (id, operator) in stored.into_iter().flatten() {
+        let layers = tables.load(&Owner::Operator(id.clone()), loader)?;
+        operators.insert(id.clone(), RestoredOperator { watermark: operator.watermark, layers });
+    }
+    executor.restore(operators)?;
+    Ok(executor)
 }
 
 fn fingerprint(value: &impl serde::Serialize) -> Result<Checksum> {

@@ -22,6 +22,18 @@ pub struct Program {
 /// # Errors
 /// `Config` that lists every difference.
 pub fn check(program: &Program, open: &OpenRecord, last: &BatchRecord) -> Result<()> {
+    let differences = differences(program, open, last);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "the program does not fit the checkpoint: {}; run the program that made it, or start with another checkpoint and other sinks",
+        differences.join("; ")
+    )))
+}
+
+/// What of a program differs from an opening, and from a batch that was written after it.
+pub fn differences(program: &Program, open: &OpenRecord, last: &BatchRecord) -> Vec<String> {
     let mut differences = Vec::new();
     for id in last.sources.keys().filter(|id| !program.sources.contains(*id)) {
         differences.push(format!("the source '{id}' is gone, of which the checkpoint holds a position"));
@@ -35,13 +47,7 @@ pub fn check(program: &Program, open: &OpenRecord, last: &BatchRecord) -> Result
             _ => {}
         }
     }
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(Error::config(format!(
-        "the program does not fit the checkpoint: {}; run the program that made it, or start with another checkpoint and other sinks",
-        differences.join("; ")
-    )))
+    differences
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::place::Place;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Invocation {
     command: Command,
     logs: PathBuf,
+    input: Stdio,
 }
 
 impl Invocation {
@@ -40,7 +41,7 @@ impl Invocation {
         }
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let logs = place.directory("logs").join(STARTED.fetch_add(1, Ordering::Relaxed).to_string());
-        Self { command, logs }
+        Self { command, logs, input: Stdio::null() }
     }
 
     /// `run job.sql --checkpoint <place>/checkpoint`.
@@ -68,10 +69,16 @@ impl Invocation {
         self
     }
 
-    /// Starts it, without input.
+    /// Gives it a file as standard input.
+    pub fn input(mut self, path: &Path) -> Self {
+        self.input = File::open(path).unwrap().into();
+        self
+    }
+
+    /// Starts it, without input unless it was given some.
     pub fn start(mut self) -> Running {
         let (out, err) = (self.logs.with_extension("out"), self.logs.with_extension("err"));
-        self.command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+        self.command.stdin(self.input).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         let child = self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
         Running { child, out, err, command: format!("{:?}", self.command) }
     }

@@ -13,6 +13,7 @@ mod fits;
 mod options;
 mod owner;
 mod paths;
+mod read_back;
 mod writer;
 
 pub(crate) use writer::manifest;
@@ -102,6 +103,18 @@ impl Sink for FileSink {
             Some(root) => collect_local(root, current),
             None => collect_objects(store, current),
         }
+    }
+
+    fn read_back(&self, manifest: &Manifest) -> Result<Option<Vec<String>>> {
+        if self.format == Format::Csv {
+            // Its values have no types: a text can't be told from a number, nor an empty one from null.
+            return Ok(None);
+        }
+        if manifest.files.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let store = self.storage.open(&self.location, &self.store_options, Access::Read)?;
+        read_back::rows(&store, self.format, manifest).map(Some)
     }
 }
 
