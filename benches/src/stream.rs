@@ -86,6 +86,7 @@ pub fn run(sql: &str, checkpoint: &Path, settings: &Settings) -> Result<Vec<Batc
         trigger: Trigger::UntilCaughtUp,
         drain: settings.drain,
         max_batches: settings.max_batches,
+        retain: NonZeroU64::MIN,
         executor: ExecutorSettings { threads: settings.threads, memory_budget_bytes: settings.memory_budget_bytes },
         configuration: serde_json::Value::Null,
     };

@@ -6,7 +6,7 @@
 use crate::log::Log;
 use crate::protocol::record::{BatchRecord, BatchRef, OpenRecord, Record};
 use waterclock_core::id::{BatchId, Seq};
-use waterclock_core::{Error, Result};
+use waterclock_core::{Error, ErrorKind, Result};
 
 /// The batches of a checkpoint.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(crate) struct History {
     /// The newest record.
     head: Seq,
     last: BatchRef,
+    /// The oldest batch whose state is kept.
+    retained: BatchId,
 }
 
 impl History {
@@ -27,12 +29,31 @@ impl History {
         let newest = log.newest()?.ok_or_else(|| Error::unavailable(format!("there is no checkpoint at {location}")))?;
         let head = log.require(newest)?.record;
         let last = head.last_batch().ok_or_else(|| Error::config(format!("the checkpoint at {location} has no batch yet")))?;
-        Ok(Self { log, head: newest, last })
+        let record = if head.seq == last.seq { head } else { log.require(last.seq)?.record };
+        let retained = batch_of(&record)?.retained;
+        Ok(Self { log, head: newest, last, retained })
     }
 
     /// The newest batch.
     pub fn last(&self) -> BatchId {
         self.last.batch
+    }
+
+    /// Whether the state behind a batch is kept.
+    pub fn is_retained(&self, batch: BatchId) -> bool {
+        batch >= self.retained
+    }
+
+    /// What it means that the state behind a batch can't be read: damage, unless it was given up.
+    pub fn unreadable(&self, batch: BatchId, error: Error) -> Error {
+        if error.kind() != ErrorKind::Corrupt || self.is_retained(batch) {
+            return error;
+        }
+        Error::config(format!(
+            "the state behind batch {batch} is no longer retained: the job keeps that of the batches {} to {}, see --retain",
+            self.retained, self.last.batch
+        ))
+        .caused_by(error)
     }
 
     /// The record of a batch.
@@ -97,7 +118,6 @@ mod tests {
     use super::*;
     use crate::log::Appended;
     use crate::protocol::samples;
-    use waterclock_core::ErrorKind;
     use waterclock_core::storage::{Access, Location, Storage, StoreOptions};
 
     #[test]

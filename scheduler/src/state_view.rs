@@ -14,6 +14,7 @@ use waterclock_core::storage::Store;
 /// The state behind a batch.
 #[derive(Debug)]
 pub struct StateView {
+    history: History,
     batch: BatchId,
     owners: Vec<Owner>,
     tables: Tables,
@@ -34,12 +35,17 @@ impl StateView {
         let tables = Tables::of(record.seq, found);
         let sources = found.sources.keys().cloned().map(Owner::Source).filter(|owner| !tables.references(owner).is_empty());
         let owners = found.operators.keys().cloned().map(Owner::Operator).chain(sources).collect();
-        Ok(Self { batch, owners, tables, loader: Loader::new(log) })
+        Ok(Self { history, batch, owners, tables, loader: Loader::new(log) })
     }
 
     /// The batch.
     pub fn batch(&self) -> BatchId {
         self.batch
+    }
+
+    /// Whether the job still keeps this state. If not, what newer batches don't share is gone.
+    pub fn is_retained(&self) -> bool {
+        self.history.is_retained(self.batch)
     }
 
     /// Every operator with a memory, and every source that remembers something.
@@ -55,9 +61,9 @@ impl StateView {
     /// The content of an owner's tables, one layer each.
     ///
     /// # Errors
-    /// `Corrupt` if it is damaged.
+    /// `Config` if it is no longer retained, `Corrupt` if it is damaged.
     pub fn content(&self, owner: &Owner) -> Result<Vec<StateLayer>> {
-        let layers = self.tables.load(owner, &self.loader)?;
+        let layers = self.tables.load(owner, &self.loader).map_err(|error| self.history.unreadable(self.batch, error))?;
         layers.chunk_by(|one, next| one.table == next.table).map(|table| merge(table, true)).collect()
     }
 }

@@ -64,6 +64,10 @@ pub struct RunFlags {
     #[arg(long, value_name = "N", env = "WATERCLOCK_MAX_BATCHES")]
     pub max_batches: Option<NonZeroU64>,
 
+    /// Keep the state of so many of the newest batches, to look at and to replay from
+    #[arg(long, value_name = "N", default_value = "100", env = "WATERCLOCK_RETAIN")]
+    pub retain: NonZeroU64,
+
     /// Workers. The output does not depend on it [default: one for each processor]
     #[arg(long, value_name = "N", env = "WATERCLOCK_THREADS")]
     pub threads: Option<NonZeroUsize>,

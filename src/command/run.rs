@@ -53,9 +53,10 @@ fn settings(flags: &RunFlags) -> DriverSettings {
         },
         "drain": flags.drain,
         "max_batches": flags.max_batches,
+        "retain": flags.retain,
         "threads": executor.threads,
         "memory_budget_bytes": flags.memory_budget,
         "fsync": !flags.no_fsync,
     });
-    DriverSettings { trigger, drain: flags.drain, max_batches: flags.max_batches, executor, configuration }
+    DriverSettings { trigger, drain: flags.drain, max_batches: flags.max_batches, retain: flags.retain, executor, configuration }
 }

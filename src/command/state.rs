@@ -51,7 +51,8 @@ fn line(owner: &str, table: Option<&TableSummary>) -> String {
 
 fn list(view: &StateView) -> String {
     let width = view.owners().iter().map(|owner| owner.to_string().len()).max().unwrap_or(0).max("operator".len());
-    let mut text = format!("behind batch {}\n", view.batch());
+    let note = if view.is_retained() { "" } else { ", no longer retained" };
+    let mut text = format!("behind batch {}{note}\n", view.batch());
     let mut row = |owner: &str, cells: [&str; 5]| {
         let [table, keys, layers, rows, bytes] = cells;
         let shown = format!("{owner:<width$}  {table:<24} {keys:>11} {layers:>6} {rows:>12} {bytes:>14}");

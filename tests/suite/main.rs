@@ -11,6 +11,7 @@ mod kill;
 mod log;
 mod memory;
 mod replay;
+mod retain;
 mod s3;
 mod state;
 mod stateful;

@@ -11,6 +11,7 @@ use crate::protocol::paths::Writer;
 use crate::protocol::record::Record;
 use crate::seams::Clock;
 use crossbeam::channel::{Receiver, Sender, bounded};
+use object_store::path::Path;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -142,10 +143,11 @@ impl Committing {
             Appended::Mine(stored) => stored,
             Appended::Theirs(theirs) => return Err(fenced(record.epoch, &theirs.record)),
         };
-        self.ledger.advance(stored, state.tables);
+        let given_up = self.ledger.advance(stored, state.tables);
         let committed = self.clock.elapsed();
         self.publish(batch, &staged)?;
         let published = self.clock.elapsed();
+        self.collect(given_up);
         let durations = Durations {
             cut_ms: ms(cut),
             run_ms: ms(run),
@@ -160,6 +162,15 @@ impl Committing {
     fn writer(&self) -> Writer {
         let parent = &self.ledger.parent.record;
         Writer { seq: self.ledger.next_seq(), epoch: parent.epoch, nonce: parent.nonce.clone() }
+    }
+
+    /// Removes state that no batch which is kept needs. The batch does not fail with it: what stays goes at an opening.
+    fn collect(&self, given_up: Vec<String>) {
+        for path in given_up {
+            if let Err(error) = self.log.store().delete(&Path::from(path.as_str())) {
+                tracing::warn!(%error, object = path, "state that is no longer retained is left behind until the next start");
+            }
+        }
     }
 
     fn publish(&mut self, batch: BatchId, staged: &[(SinkId, Arc<dyn Sink>, Manifest)]) -> Result<()> {

@@ -2,10 +2,12 @@
 
 use crate::checkpoint::{Owner, Tables};
 use crate::exec::SourceOutput;
+use crate::protocol::collect::{self, Outgoing};
 use crate::protocol::envelope::Stored;
 use crate::protocol::invariants::{self, Step};
 use crate::protocol::record::{BatchRecord, Body, OperatorRecord, PartitionRecord, Record, SinkRecord, SourceRecord, SpoolRef, Timings};
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::{BatchId, Checksum, OperatorId, Seq, SinkId, SourceId};
 use waterclock_core::sink::Manifest;
@@ -51,6 +53,10 @@ pub(super) struct Ledger {
     pub tables: Tables,
     /// How far each sink is known to be published.
     pub published: BTreeMap<SinkId, BatchId>,
+    /// How many batches' state is kept.
+    pub retain: NonZeroU64,
+    /// Objects of state that only earlier batches name.
+    pub outgoing: Outgoing,
     /// The fingerprint of the configuration.
     pub configuration: Checksum,
     /// The fingerprint of the operators with a memory.
@@ -81,6 +87,7 @@ impl Ledger {
             sources: draft.sources.iter().map(|source| (source.id.clone(), self.source(source, tables))).collect(),
             operators: draft.operators.iter().map(operator).collect(),
             sinks: sinks.collect(),
+            retained: collect::retained(draft.context.batch, self.retain, self.retained()),
             drained: draft.drained,
             timings: draft.timings,
             configuration: self.configuration.clone(),
@@ -96,6 +103,11 @@ impl Ledger {
         };
         self.check(&record)?;
         Ok(record)
+    }
+
+    /// The oldest batch whose state is kept.
+    fn retained(&self) -> BatchId {
+        self.last.as_ref().and_then(Record::batch).map_or(BatchId::FIRST, |last| last.retained)
     }
 
     fn check(&self, record: &Record) -> Result<()> {
@@ -133,11 +145,13 @@ impl Ledger {
         }
     }
 
-    /// The record is committed.
-    pub fn advance(&mut self, stored: Stored, mut tables: Tables) {
+    /// The record is committed. Returns the objects of state that no batch which is kept needs.
+    pub fn advance(&mut self, stored: Stored, mut tables: Tables) -> Vec<String> {
         tables.commit(stored.record.seq);
+        let given_up = stored.record.batch().map(|batch| self.outgoing.commit(batch)).unwrap_or_default();
         self.tables = tables;
         self.last = Some(stored.record.clone());
         self.parent = stored;
+        given_up
     }
 }

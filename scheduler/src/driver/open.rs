@@ -14,7 +14,7 @@ use crate::checkpoint::{Loader, Owner, Tables};
 use crate::exec::{Executor, ExecutorSettings, RestoredOperator};
 use crate::log::{Appended, Log};
 use crate::progress::Observer;
-use crate::protocol::collect;
+use crate::protocol::collect::{self, Outgoing};
 use crate::protocol::compatibility::Program;
 use crate::protocol::envelope::Stored;
 use crate::protocol::paths;
@@ -64,13 +64,14 @@ impl Driver {
         let (standpoint, open) = opening.take_over()?;
         let last = open.record.last_batch().map(|last| last.batch);
         opening.claim(&job, last)?;
+        let mut outgoing = Outgoing::default();
         if let Some(standpoint) = &standpoint {
             opening.publish(standpoint)?;
-            opening.collect(standpoint, open.record.epoch)?;
+            outgoing = opening.collect(standpoint, open.record.epoch)?;
         }
         tracing::info!(%job, epoch = %open.record.epoch, ?last, "opened");
         observer.opened(open.record.epoch, last);
-        opening.restore(standpoint, open, observer)
+        opening.restore(standpoint, open, outgoing, observer)
     }
 }
 
@@ -194,29 +195,37 @@ impl Opening {
         self.outlets.iter().any(|outlet| &outlet.id == id)
     }
 
-    /// Removes what earlier drivers left behind.
+    /// Removes what earlier drivers left behind, and state that is no longer retained. Returns what of the rest will go.
     ///
     /// IMPORTANT: after everything that was committed is published, for a sink takes what is still staged for a leftover.
-    fn collect(&self, standpoint: &Standpoint, epoch: Epoch) -> Result<()> {
+    fn collect(&self, standpoint: &Standpoint, epoch: Epoch) -> Result<Outgoing> {
         for outlet in &self.outlets {
             outlet.sink.collect(epoch).map_err(|error| error.within(format!("sink '{}'", outlet.id)))?;
         }
         let store = self.log.store();
         let recent = &standpoint.recent;
         let oldest = recent.first().map_or(Seq::FIRST, |stored| stored.record.seq);
+        let retained = standpoint.oldest_retained(&self.log)?;
+        let mut kept = Vec::new();
         for object in store.list(Some(&paths::states()))? {
+            // What a driver of this epoch or a later one wrote is its own affair.
+            let Some(writer) = paths::parse_state(&object.location).filter(|writer| writer.epoch < epoch) else { continue };
             // Leftovers for numbers below those that were read went at an earlier start.
-            let Some(writer) = paths::parse_state(&object.location).filter(|writer| writer.seq >= oldest) else { continue };
-            let index = usize::try_from(writer.seq.0 - oldest.0).unwrap_or(usize::MAX);
-            if collect::is_garbage(&writer, recent.get(index).map(|stored| &stored.record), epoch) {
+            let index = writer.seq.0.checked_sub(oldest.0).map(|index| usize::try_from(index).unwrap_or(usize::MAX));
+            let garbage = index.is_some_and(|index| collect::is_garbage(&writer, recent.get(index).map(|stored| &stored.record), epoch));
+            let given_up = |oldest: &Record| collect::is_given_up(&writer, object.location.as_ref(), oldest);
+            if garbage || retained.as_ref().is_some_and(given_up) {
                 store.delete(&object.location)?;
+            } else {
+                kept.push(object.location.to_string());
             }
         }
-        Ok(())
+        let last = standpoint.last.as_ref().and_then(Record::batch);
+        Ok(last.map(|last| Outgoing::behind(last, kept)).unwrap_or_default())
     }
 
     /// Gives sources and operators what they had at the newest batch.
-    fn restore(mut self, standpoint: Option<Standpoint>, open: Stored, observer: Arc<dyn Observer>) -> Result<Driver> {
+    fn restore(mut self, standpoint: Option<Standpoint>, open: Stored, outgoing: Outgoing, observer: Arc<dyn Observer>) -> Result<Driver> {
         let recent: Vec<Record> = standpoint.iter().flat_map(|standpoint| &standpoint.recent).map(|stored| stored.record.clone()).collect();
         let last = standpoint.and_then(|standpoint| standpoint.last);
         let tables = match last.as_ref().and_then(|last| Some((last.seq, last.batch()?))) {
@@ -231,6 +240,8 @@ impl Opening {
         let ledger = Ledger {
             published,
             tables,
+            retain: self.settings.retain,
+            outgoing,
             configuration: fingerprint(&self.settings.configuration)?,
             plan: fingerprint(&self.plan.fingerprints())?,
             parent: open,

@@ -1,5 +1,6 @@
 //! What the log says about where the job stands. Reads only.
 
+use crate::history::History;
 use crate::log::Log;
 use crate::protocol::compatibility::{self, Program};
 use crate::protocol::envelope::Stored;
@@ -52,6 +53,16 @@ impl Standpoint {
         match self.last.as_ref().and_then(Record::batch) {
             Some(last) => compatibility::check(program, &self.open, last),
             None => Ok(()),
+        }
+    }
+
+    /// The record of the oldest batch whose state is kept; none if there is no batch.
+    pub fn oldest_retained(&self, log: &Log) -> Result<Option<Record>> {
+        let Some(last) = self.last.as_ref().and_then(Record::batch) else { return Ok(None) };
+        let is_it = |stored: &&Stored| stored.record.batch().is_some_and(|batch| batch.batch == last.retained);
+        match self.recent.iter().find(is_it) {
+            Some(stored) => Ok(Some(stored.record.clone())),
+            None => History::read(log.clone())?.record(last.retained).map(Some),
         }
     }
 

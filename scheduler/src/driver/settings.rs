@@ -27,6 +27,8 @@ pub struct DriverSettings {
     pub drain: bool,
     /// After how many batches the run ends; none is no limit.
     pub max_batches: Option<NonZeroU64>,
+    /// Of how many of the newest batches the state is kept; what only older ones need is removed.
+    pub retain: NonZeroU64,
     /// Workers and memory.
     pub executor: ExecutorSettings,
     /// The resolved configuration, for the record: without credentials.

@@ -1,12 +1,18 @@
-//! Which leftovers may go.
+//! Which leftovers may go, and which state nobody may ask for any more.
 //!
 //! An object of state is written just before the one record that names it first, and carries that record's number, and the writer's
 //! epoch and nonce. So it is garbage if and only if another writer's record, or none, stands at that number, and nobody can put one
 //! there any more. The last is true for epochs below that of an opening which is committed.
+//!
+//! Of what was named, the state of the newest batches is kept: each record says from which batch on ([`BatchRecord::retained`]), and that
+//! never goes back. A layer that a batch no longer names is named by none behind it. So an object may go if and only if the oldest
+//! batch that is kept does not name it, nor could one behind: if it was dropped by this batch or before.
 
 use super::paths::Writer;
-use super::record::Record;
-use waterclock_core::id::Epoch;
+use super::record::{BatchRecord, LayerPlace, Record};
+use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU64;
+use waterclock_core::id::{BatchId, Epoch};
 
 /// Whether an object of state may be removed. `record` is the one at the object's number, if there is one.
 ///
@@ -16,11 +22,59 @@ pub fn is_garbage(object: &Writer, record: Option<&Record>, current: Epoch) -> b
     object.epoch < current && !named
 }
 
+/// The oldest batch whose state is kept once `batch` is committed: so many are, and what was given up before stays given up.
+pub fn retained(batch: BatchId, retain: NonZeroU64, before: BatchId) -> BatchId {
+    before.max(BatchId((batch.0 + 1).saturating_sub(retain.get())))
+}
+
+/// The objects that a batch's record names.
+pub fn named(batch: &BatchRecord) -> BTreeSet<String> {
+    let path = |place: &LayerPlace| match place {
+        LayerPlace::Object { path, .. } => Some(path.clone()),
+        LayerPlace::Inline(_) | LayerPlace::Record(_) => None,
+    };
+    batch.layers().filter_map(|layer| path(&layer.place)).collect()
+}
+
+/// Whether an object, which a record of a batch once named, may be removed. `oldest` is the record of the oldest batch that is kept.
+pub fn is_given_up(object: &Writer, path: &str, oldest: &Record) -> bool {
+    let needed = oldest.batch().is_none_or(|batch| named(batch).contains(path));
+    object.seq <= oldest.seq && !needed
+}
+
+/// Objects of state on their way out: what the newest batch names, and what only earlier ones do. Plain data; removes nothing itself.
+#[derive(Debug, Clone, Default)]
+pub struct Outgoing {
+    named: BTreeSet<String>,
+    /// With the batch that dropped each, oldest first.
+    dropped: VecDeque<(BatchId, String)>,
+}
+
+impl Outgoing {
+    /// Begins behind a batch. `kept` are all objects that are there: when the others were dropped is not known, so it counts as now.
+    pub fn behind(last: &BatchRecord, kept: impl IntoIterator<Item = String>) -> Self {
+        let named = named(last);
+        let dropped = kept.into_iter().filter(|path| !named.contains(path)).map(|path| (last.batch, path)).collect();
+        Self { named, dropped }
+    }
+
+    /// Takes the record of a batch that is committed. Returns the objects that no batch which is kept names, nor will any to come.
+    pub fn commit(&mut self, batch: &BatchRecord) -> Vec<String> {
+        let before = std::mem::replace(&mut self.named, named(batch));
+        let dropped = before.into_iter().filter(|path| !self.named.contains(path)).map(|path| (batch.batch, path));
+        self.dropped.extend(dropped);
+        let given_up = self.dropped.iter().take_while(|(dropped, _)| *dropped <= batch.retained).count();
+        self.dropped.drain(..given_up).map(|(_, path)| path).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::paths;
     use super::super::samples;
     use super::*;
-    use waterclock_core::id::{Nonce, Seq};
+    use proptest::prelude::*;
+    use waterclock_core::id::{Nonce, OperatorId, Seq};
 
     #[test]
     fn what_a_record_names_or_may_still_name_stays() {
@@ -33,6 +87,76 @@ mod tests {
         assert!(is_garbage(&writer(0, "n0"), Some(&log[0]), Epoch(1)), "an opening names no state");
         for epoch in [1, 2] {
             assert!(!is_garbage(&writer(epoch, "lost"), None, Epoch(1)), "epoch {epoch} may still commit");
+        }
+    }
+
+    /// A log in which batch `n` drops some of the layers before it, and puts a new object on top; with an opening among the records.
+    fn records(drops: &[u64], retain: u64) -> Vec<Record> {
+        let mut log = samples::log(drops.len() as u64);
+        log.retain(|record| record.batch().is_some());
+        let (mut live, mut boundary): (Vec<String>, _) = (Vec::new(), BatchId::FIRST);
+        for (record, drop) in log.iter_mut().zip(drops) {
+            let writer = Writer { seq: record.seq, epoch: record.epoch, nonce: record.nonce.clone() };
+            let super::super::record::Body::Batch(batch) = &mut record.body else { panic!("only batches are left") };
+            live.truncate(live.len().saturating_sub(*drop as usize));
+            live.push(paths::state(&writer).to_string());
+            boundary = retained(batch.batch, NonZeroU64::new(retain).unwrap(), boundary);
+            batch.retained = boundary;
+            let mut layer = batch.sources.values_mut().next().unwrap();
+            let sample = layer.layers.remove(0);
+            layer = batch.sources.values_mut().next().unwrap();
+            layer.layers.clear();
+            let place = |path: &String| LayerPlace::Object { path: path.clone(), start: 0 };
+            let layers = live.iter().map(|path| super::super::record::LayerRef { place: place(path), ..sample.clone() }).collect();
+            batch.operators.get_mut(&OperatorId::from("counts")).unwrap().layers = layers;
+        }
+        log
+    }
+
+    /// What is kept, by the definition: named by a batch of the newest so many.
+    fn needed(log: &[Record]) -> BTreeSet<String> {
+        let boundary = log.last().and_then(Record::batch).map_or(BatchId::FIRST, |batch| batch.retained);
+        log.iter().filter_map(Record::batch).filter(|batch| batch.batch >= boundary).flat_map(named).collect()
+    }
+
+    proptest! {
+        /// Never an object that a retained record names, and sooner or later every other one; from any restart on.
+        #[test]
+        fn what_no_retained_record_names_goes(drops in prop::collection::vec(0u64..4, 1..40), retain in 1u64..8, restart in 0usize..40) {
+            let log = records(&drops, retain);
+            let mut kept: BTreeSet<String> = BTreeSet::new();
+            let mut outgoing = Outgoing::default();
+            for at in 0..log.len() {
+                let batch = log[at].batch().unwrap();
+                kept.extend(named(batch));
+                for path in outgoing.commit(batch) {
+                    prop_assert!(kept.remove(&path), "{} goes once", path);
+                }
+                let needed = needed(&log[..=at]);
+                prop_assert!(needed.is_subset(&kept), "batch {}: {:?} is gone", at, needed.difference(&kept));
+                if at < restart || at > restart + retain as usize {
+                    prop_assert_eq!(&kept, &needed, "batch {}", at);
+                }
+                if at == restart {
+                    let oldest = log.iter().find(|record| record.batch().unwrap().batch == batch.retained).unwrap();
+                    let writer = |path: &str| paths::parse_state(&object_store::path::Path::from(path)).unwrap();
+                    kept.retain(|path| !is_given_up(&writer(path), path, oldest));
+                    prop_assert_eq!(&kept, &needed, "the restart at batch {}", at);
+                    outgoing = Outgoing::behind(batch, kept.iter().cloned());
+                }
+            }
+        }
+
+        #[test]
+        fn the_boundary_keeps_so_many_batches_and_never_goes_back(retains in prop::collection::vec(1u64..9, 1..30)) {
+            let mut boundary = BatchId::FIRST;
+            for (batch, retain) in retains.into_iter().enumerate() {
+                let batch = BatchId(batch as u64);
+                let next = retained(batch, NonZeroU64::new(retain).unwrap(), boundary);
+                prop_assert!(boundary <= next && next <= batch);
+                prop_assert!(batch.0 - next.0 < retain);
+                boundary = next;
+            }
         }
     }
 }

@@ -42,6 +42,7 @@ pub const INVARIANTS: &[Invariant] = &[
     Invariant { name: "offsets are contiguous", reason: "a gap loses rows, an overlap doubles them", holds: offsets },
     Invariant { name: "no partition is forgotten", reason: "it would be read again from its start", holds: partitions },
     Invariant { name: "watermarks do not go back", reason: "what was closed would open again", holds: watermarks },
+    Invariant { name: "state that was given up stays given up", reason: "its objects may be gone", holds: retained },
     Invariant { name: "publication is not ahead of the log", reason: "what is visible must be committed", holds: publication },
 ];
 
@@ -128,6 +129,11 @@ fn watermarks(step: &Step<'_>) -> bool {
     sources && last.operators.iter().all(operators)
 }
 
+fn retained(step: &Step<'_>) -> bool {
+    let own = step.next.batch().is_none_or(|next| next.retained <= next.batch);
+    own && batches_of(step).is_none_or(|(last, next)| last.retained <= next.retained)
+}
+
 fn publication(step: &Step<'_>) -> bool {
     let Some(next) = step.next.batch() else { return true };
     let behind = next.sinks.values().all(|sink| sink.published.is_none_or(|published| published < next.batch));
@@ -195,6 +201,7 @@ mod tests {
             ("no partition", Box::new(move |record| batch(record).sources.get_mut(&bid()).unwrap().partitions.clear())),
             ("no partition", Box::new(|record| batch(record).sources.clear())),
             ("watermarks", Box::new(move |record| batch(record).sources.get_mut(&bid()).unwrap().watermark = Watermark::Unknown)),
+            ("state that was given up", Box::new(|record| batch(record).retained = BatchId(4))),
             (
                 "publication",
                 Box::new(|record| {

@@ -92,6 +92,9 @@ pub struct BatchRecord {
     pub operators: BTreeMap<OperatorId, OperatorRecord>,
     /// What was staged, per sink.
     pub sinks: BTreeMap<SinkId, SinkRecord>,
+    /// The oldest batch whose state is kept, once this one is committed.
+    #[serde(default = "from_the_first")]
+    pub retained: BatchId,
     /// Whether the stream ended with this batch: no batch follows.
     pub drained: bool,
     /// How long the steps before the commit took.
@@ -100,6 +103,10 @@ pub struct BatchRecord {
     pub configuration: Checksum,
     /// The fingerprint of the operators with a memory.
     pub plan: Checksum,
+}
+
+fn from_the_first() -> BatchId {
+    BatchId::FIRST
 }
 
 /// How long the steps before the commit took, in milliseconds.

@@ -81,6 +81,7 @@ fn batch_record(batch: BatchId, previous: Option<BatchRef>, opened: Seq) -> Batc
         sources: BTreeMap::from([("bid".into(), source)]),
         operators: BTreeMap::from([("counts".into(), OperatorRecord { watermark: Watermark::Unknown, late_rows: 0, layers: Vec::new() })]),
         sinks: BTreeMap::from([("out".into(), SinkRecord { manifest, published: previous.map(|previous| previous.batch) })]),
+        retained: BatchId::FIRST,
         drained: false,
         timings: Timings { cut_ms: 1, run_ms: 20, stage_ms: 3 },
         configuration: Checksum::of(b"configuration"),

@@ -118,7 +118,11 @@ impl Replay {
         if let Some(before) = &before {
             check_program(&plan, &inputs, &log, before)?;
         }
-        let executor = executor(plan, &settings.executor, before.as_ref(), &log)?;
+        let unreadable = |error| match settings.first.0.checked_sub(1) {
+            Some(batch) => history.unreadable(BatchId(batch), error),
+            None => error,
+        };
+        let executor = executor(plan, &settings.executor, before.as_ref(), &log).map_err(unreadable)?;
         let recorded = before.as_ref().and_then(Record::batch);
         for input in &mut inputs {
             input.watermark = recorded.and_then(|batch| batch.sources.get(&input.id)).map_or(Watermark::Unknown, |read| read.watermark);

@@ -416,6 +416,7 @@ impl World {
             trigger: Trigger::UntilCaughtUp,
             drain: false,
             max_batches: None,
+            retain: NonZeroU64::new(100).unwrap(),
             executor: ExecutorSettings { threads: NonZeroUsize::new(threads).unwrap(), memory_budget_bytes: 1 << 20 },
             configuration: serde_json::json!({"threads": threads}),
         }
