@@ -6,10 +6,13 @@
 use crate::checkpoint::{Loader, Owner, TableSummary, Tables};
 use crate::history::{History, batch_of};
 use crate::log::Log;
+use crate::protocol::record::OperatorRecord;
+use std::collections::BTreeMap;
 use waterclock_core::Result;
-use waterclock_core::id::BatchId;
+use waterclock_core::id::{BatchId, OperatorId};
 use waterclock_core::state::{StateLayer, merge};
 use waterclock_core::storage::Store;
+use waterclock_core::time::Watermark;
 
 /// The state behind a batch.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub struct StateView {
     history: History,
     batch: BatchId,
     owners: Vec<Owner>,
+    /// Rows that these have killed are not there.
+    watermarks: BTreeMap<Owner, Watermark>,
     tables: Tables,
     loader: Loader,
 }
@@ -34,8 +39,10 @@ impl StateView {
         let found = batch_of(&record)?;
         let tables = Tables::of(record.seq, found);
         let sources = found.sources.keys().cloned().map(Owner::Source).filter(|owner| !tables.references(owner).is_empty());
+        let watermark = |(id, operator): (&OperatorId, &OperatorRecord)| (Owner::Operator(id.clone()), operator.watermark);
+        let watermarks = found.operators.iter().map(watermark).collect();
         let owners = found.operators.keys().cloned().map(Owner::Operator).chain(sources).collect();
-        Ok(Self { history, batch, owners, tables, loader: Loader::new(log) })
+        Ok(Self { history, batch, owners, watermarks, tables, loader: Loader::new(log) })
     }
 
     /// The batch.
@@ -64,6 +71,7 @@ impl StateView {
     /// `Config` if it is no longer retained, `Corrupt` if it is damaged.
     pub fn content(&self, owner: &Owner) -> Result<Vec<StateLayer>> {
         let layers = self.tables.load(owner, &self.loader).map_err(|error| self.history.unreadable(self.batch, error))?;
-        layers.chunk_by(|one, next| one.table == next.table).map(|table| merge(table, true)).collect()
+        let watermark = self.watermarks.get(owner).copied().unwrap_or(Watermark::Unknown);
+        layers.chunk_by(|one, next| one.table == next.table).map(|table| merge(table, true, watermark)).collect()
     }
 }

@@ -94,3 +94,28 @@ fn a_table_without_an_end_is_refused() {
         Invocation::catch_up(&place).finish().expect(2).says(&["dim", "not UNBOUNDED", location]);
     }
 }
+
+#[test]
+fn a_replay_reads_the_table_as_it_was_or_stops() {
+    let place = place();
+    place.write("dim/labels.json", "{\"k\": 1, \"label\": \"one\"}\n");
+    Invocation::catch_up(&place).arg("--max-batches").arg("1").finish().expect(0);
+    let replay = |batches: &str, output: &str| {
+        let (job, checkpoint, output) = (place.path("job.sql").display().to_string(), place.url("checkpoint"), place.url(output));
+        Invocation::new(&place, ["replay", &job, "--checkpoint", &checkpoint, "--batches", batches, "--diff", "--output", &output])
+    };
+    // A file more is not what was read.
+    place.sql(&JOB.replace("dim/labels.json", "dim/"));
+    place.write("in/1.json", "{\"id\": 2, \"k\": 2}\n{\"id\": 3, \"k\": 1}\n");
+    Invocation::catch_up(&place).finish().expect(0);
+    place.write("dim/more.json", "{\"k\": 2, \"label\": \"two\"}\n");
+    let said = replay("1..1", "same").finish().expect(0).stdout;
+    assert!(said.contains("2 rows committed, the same replayed"), "{said}");
+    place.write("dim/labels.json", "{\"k\": 1, \"label\": \"uno, due, tre\"}\n");
+    replay("1..1", "changed").finish().expect(4).says(&["static table 'dim'", "labels.json"]);
+    place.write("in/2.json", "{\"id\": 4, \"k\": 2}\n");
+    Invocation::catch_up(&place).finish().expect(0);
+    let said = replay("2..2", "newest").finish().expect(0).stdout;
+    assert!(said.contains("1 rows committed, the same replayed"), "{said}");
+    replay("1..2", "two").finish().expect(4).says(&["static table 'dim'"]);
+}

@@ -23,6 +23,7 @@ pub(crate) use input::Input;
 pub(crate) use open::{parts, restored_executor};
 pub use recovery::stored_schemas;
 pub use settings::{DriverSettings, Summary, Trigger};
+pub(crate) use statics::read_again;
 
 use crate::checkpoint::Owner;
 use crate::exec::{BatchFailure, BatchInput, BatchOutput, Executor, SourceInput};

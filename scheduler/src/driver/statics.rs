@@ -22,17 +22,42 @@ pub(super) fn read(
     sources: Vec<Box<dyn Source>>,
     storage: &Storage,
 ) -> Result<BTreeMap<SourceId, StaticRecord>> {
-    if sources.len() != planned.len() {
-        return Err(Error::internal("a job has other static tables than its plan"));
-    }
     let mut versions = BTreeMap::new();
-    for (planned, mut source) in planned.iter().zip(sources) {
+    for (planned, mut source) in paired(planned, sources)? {
         let version = newest(source.as_mut()).and_then(|ranges| load(planned, source.as_ref(), ranges, storage));
         let version = version.map_err(|error| error.within(format!("static table '{}'", planned.id)))?;
         tracing::info!(table = %planned.id, rows = version.rows, "read");
         versions.insert(planned.id.clone(), version);
     }
     Ok(versions)
+}
+
+/// Gives all static tables of a job the rows that they had: `versions` are those that were read then.
+///
+/// # Errors
+/// `Config` if a table was not read then, `Unavailable` if its rows are no longer there.
+pub(crate) fn read_again(
+    planned: &[PlannedStatic],
+    sources: Vec<Box<dyn Source>>,
+    versions: &BTreeMap<SourceId, StaticRecord>,
+    storage: &Storage,
+) -> Result<()> {
+    for (planned, source) in paired(planned, sources)? {
+        let id = &planned.id;
+        let version = versions.get(id).ok_or_else(|| Error::config(format!("the job had no static table '{id}' then")))?;
+        load(planned, source.as_ref(), version.ranges.clone(), storage).map_err(|error| match error.kind() {
+            ErrorKind::BadData => Error::unavailable(format!("the static table '{id}' is not what it was")).caused_by(error),
+            _ => error.within(format!("static table '{id}', as it was")),
+        })?;
+    }
+    Ok(())
+}
+
+fn paired(planned: &[PlannedStatic], sources: Vec<Box<dyn Source>>) -> Result<impl Iterator<Item = (&PlannedStatic, Box<dyn Source>)>> {
+    if sources.len() != planned.len() {
+        return Err(Error::internal("a job has other static tables than its plan"));
+    }
+    Ok(planned.iter().zip(sources))
 }
 
 /// The ranges of all that a source holds now.

@@ -8,7 +8,8 @@
 //!
 //! What can fail: a replay that can't be exact stops. That is `Config` where the program or the range of batches does not fit: a source that
 //! is not in the program, operators whose state means something else (from batch 0 on they may: all state is empty there), state that is no
-//! longer retained, rows that are more or fewer than recorded. It is `Unavailable` where a range can't be read again.
+//! longer retained, rows that are more or fewer than recorded, a static table that became another one on the way. It is `Unavailable` where
+//! a range, or a static table as it was, can't be read again.
 //!
 //! - [`again`]: recorded ranges as splits. [`place`]: where the output may go. [`diff`]: rows compared as multisets.
 
@@ -19,12 +20,12 @@ mod place;
 pub use diff::{Comparison, Difference};
 
 use crate::checkpoint::{Loader, Tables};
-use crate::driver::{Input, Outlet, parts, restored_executor};
+use crate::driver::{Input, Outlet, parts, read_again, restored_executor};
 use crate::exec::{BatchFailure, BatchInput, BatchOutput, Executor, ExecutorSettings, SourceInput};
 use crate::history::{History, batch_of, opening};
 use crate::log::Log;
 use crate::protocol::compatibility::{self, Program};
-use crate::protocol::record::{BatchRecord, Record};
+use crate::protocol::record::{BatchRecord, OpenRecord, Record};
 use crate::seams::Nonces;
 use object_store::path::Path;
 use std::collections::BTreeMap;
@@ -78,6 +79,8 @@ pub struct Replay {
     log: Log,
     history: History,
     nonce: Nonce,
+    /// What the job was at the first batch: the static tables are those.
+    opened: OpenRecord,
     /// The record of the batch before the next one.
     before: Option<Record>,
     executor: Executor,
@@ -98,7 +101,7 @@ impl Replay {
     /// # Errors
     /// See the [module](self).
     pub fn open(
-        job: Job,
+        mut job: Job,
         settings: ReplaySettings,
         checkpoint: &Store,
         nonces: &dyn Nonces,
@@ -113,8 +116,12 @@ impl Replay {
         let before = settings.first.0.checked_sub(1).map(|before| history.record(BatchId(before))).transpose()?;
         let plan = Arc::clone(&job.plan);
         place::verify(&settings.output, &plan, checkpoint, &history.newest_opening()?)?;
+        let statics = std::mem::take(&mut job.statics);
         let (mut inputs, outlets) = parts(job)?;
-        check_sources(&inputs, batch_of(&history.record(settings.first)?)?)?;
+        let first = history.record(settings.first)?;
+        check_sources(&inputs, batch_of(&first)?)?;
+        let opened = opening(&log, &first)?;
+        read_again(&plan.statics, statics, &opened.statics, checkpoint.storage())?;
         if let Some(before) = &before {
             check_program(&plan, &inputs, &log, before)?;
         }
@@ -132,7 +139,7 @@ impl Replay {
             let original = std::mem::replace(&mut outlet.sink, sink(&outlet.id)?);
             stands.push(Stand { outlet, original });
         }
-        let replay = Self { settings, log, history, nonce: nonces.fresh(), before, executor, inputs, stands };
+        let replay = Self { settings, log, history, nonce: nonces.fresh(), opened, before, executor, inputs, stands };
         replay.claim()?;
         Ok(replay)
     }
@@ -184,6 +191,7 @@ impl Replay {
     fn replay(&mut self, record: &Record) -> Result<ReplayedBatch> {
         let batch = batch_of(record)?;
         check_sources(&self.inputs, batch)?;
+        self.check_statics(record)?;
         let context = BatchContext { batch: batch.batch, trigger_time: record.time };
         let stagings = self.stage(&context, record)?;
         let input = self.batch_input(context, batch, &stagings)?;
@@ -194,6 +202,21 @@ impl Replay {
         let rows_out = manifests.iter().map(|manifest| manifest.rows).sum();
         let sinks = if self.settings.diff { self.compare(batch, &manifests)? } else { BTreeMap::new() };
         Ok(ReplayedBatch { batch: batch.batch, rows_in, rows_out, sinks })
+    }
+
+    /// The static tables must be those of the first batch: they are read once.
+    fn check_statics(&self, record: &Record) -> Result<()> {
+        if self.opened.statics.is_empty() {
+            return Ok(());
+        }
+        let opened = opening(&self.log, record)?;
+        match self.opened.statics.iter().find(|(id, version)| opened.statics.get(*id) != Some(*version)) {
+            None => Ok(()),
+            Some((id, _)) => Err(Error::config(format!(
+                "the static table '{id}' was another one here, for the job was stopped and started again; replay the batches from this one on \
+                 by themselves"
+            ))),
+        }
     }
 
     fn stage(&self, context: &BatchContext, record: &Record) -> Result<Vec<Arc<dyn Staging>>> {
