@@ -1,12 +1,12 @@
 //! Waterclock in 20 batches, with commits and fsyncs, against DataFusion's one-shot answer over the same files: events per second, and the
 //! ratio. Both are measured alternately in one run, on the same number of threads, with the same Parquet codec; the best of several
-//! rounds counts.
+//! rounds counts. `WATERCLOCK_BENCH_QUERIES` names the queries to measure, divided by commas; by default all.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
-use waterclock_benches::bids::{BATCHES, Bids};
+use waterclock_benches::events::{BATCHES, Events, Table};
 use waterclock_benches::one_shot::OneShot;
-use waterclock_benches::queries::QUERIES;
+use waterclock_benches::queries::{Query, STATELESS, all};
 use waterclock_benches::stream::{self, CODEC, Settings, Sink};
 use waterclock_benches::{is_test, number};
 
@@ -15,22 +15,29 @@ type AnyError = Box<dyn std::error::Error>;
 fn main() -> Result<(), AnyError> {
     let settings = Settings::default();
     let rounds = number("WATERCLOCK_BENCH_ROUNDS", 1, 5);
-    let bids = Bids::generate(number("WATERCLOCK_BENCH_EVENTS", 50_000, 5_000_000))?;
-    let one_shot = OneShot::open(&bids.directory(), settings.threads.get())?;
+    let count = number("WATERCLOCK_BENCH_EVENTS", 50_000, 5_000_000);
+    let (bids, auctions) = (Events::generate(Table::Bid, count)?, Events::generate(Table::Auction, count)?);
+    let one_shot = OneShot::open([&bids, &auctions], settings.threads.get())?;
+    let wanted = std::env::var("WATERCLOCK_BENCH_QUERIES").ok();
+    let is_wanted = |query: &Query| wanted.as_ref().is_none_or(|wanted| wanted.split(',').any(|name| name == query.name));
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{} bids in {} files, {BATCHES} batches, {} threads, best of {rounds}", bids.rows, bids.files, settings.threads)?;
+    writeln!(
+        out,
+        "{} bids, {} auctions, in {} files each, {BATCHES} batches, {} threads, best of {rounds}",
+        bids.rows, auctions.rows, bids.files, settings.threads
+    )?;
     writeln!(out, "{:<6}{:<12}{:>16}{:>16}{:>8}", "query", "sink", "waterclock/s", "datafusion/s", "ratio")?;
-    for sink in [Sink::Blackhole, Sink::Parquet] {
-        for query in QUERIES {
-            let (mut ours, mut theirs) = (Duration::MAX, Duration::MAX);
-            for _ in 0..rounds {
-                ours = ours.min(timed(|| Ok(stream::query(&bids, query.sql, sink, &settings).map(drop)?))?);
-                theirs = theirs.min(timed(|| answer(&one_shot, &bids, query.sql, sink))?);
-            }
-            let per_second = |time: Duration| bids.rows as f64 / time.as_secs_f64();
-            let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
-            writeln!(out, "{:<6}{:<12}{:>16.0}{:>16.0}{ratio:>8.2}", query.name, sink.to_string(), per_second(ours), per_second(theirs))?;
+    let counted = all().map(|query| (query, Sink::Blackhole));
+    for (query, sink) in counted.chain(STATELESS.map(|query| (query, Sink::Parquet))).filter(|(query, _)| is_wanted(query)) {
+        let events = if query.table == Table::Bid { &bids } else { &auctions };
+        let (mut ours, mut theirs) = (Duration::MAX, Duration::MAX);
+        for _ in 0..rounds {
+            ours = ours.min(timed(|| Ok(stream::query(events, &query, sink, &settings).map(drop)?))?);
+            theirs = theirs.min(timed(|| answer(&one_shot, events, query.one_shot, sink))?);
         }
+        let per_second = |time: Duration| events.rows as f64 / time.as_secs_f64();
+        let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
+        writeln!(out, "{:<6}{:<12}{:>16.0}{:>16.0}{ratio:>8.2}", query.name, sink.to_string(), per_second(ours), per_second(theirs))?;
     }
     if is_test() {
         writeln!(out, "a test run: the figures mean nothing")?;
@@ -38,10 +45,10 @@ fn main() -> Result<(), AnyError> {
     Ok(())
 }
 
-fn answer(one_shot: &OneShot, bids: &Bids, sql: &str, sink: Sink) -> Result<(), AnyError> {
+fn answer(one_shot: &OneShot, events: &Events, sql: &str, sink: Sink) -> Result<(), AnyError> {
     match sink {
         Sink::Blackhole => one_shot.count(sql).map(drop)?,
-        Sink::Parquet => one_shot.write(sql, bids.scratch()?.path(), CODEC)?,
+        Sink::Parquet => one_shot.write(sql, events.scratch()?.path(), CODEC)?,
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! What the benches and the oracle share: Nexmark's stateless queries, a directory of bids, and DataFusion's one-shot answer.
+//! What the benches and the oracle share: Nexmark's queries, directories of its events, and DataFusion's one-shot answer.
 
-pub mod bids;
+pub mod events;
 pub mod one_shot;
 pub mod queries;
 pub mod stream;

@@ -1,5 +1,6 @@
 //! DataFusion's answer to a query over a whole directory of Parquet files.
 
+use crate::events::Events;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::config::TableParquetOptions;
 use datafusion::dataframe::DataFrameWriteOptions;
@@ -15,11 +16,15 @@ pub struct OneShot {
 }
 
 impl OneShot {
-    /// A session with one table, `bid`: the files of a directory.
-    pub fn open(bids: &Path, threads: usize) -> Result<Self> {
+    /// A session with the tables of these directories.
+    pub fn open<'a>(tables: impl IntoIterator<Item = &'a Events>, threads: usize) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
         let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(threads));
-        runtime.block_on(session.register_parquet("bid", bids.to_string_lossy(), ParquetReadOptions::default()))?;
+        for events in tables {
+            let directory = events.directory();
+            let (name, files) = (events.table.name(), directory.to_string_lossy());
+            runtime.block_on(session.register_parquet(name, files, ParquetReadOptions::default()))?;
+        }
         Ok(Self { runtime, session })
     }
 

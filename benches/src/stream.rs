@@ -1,6 +1,7 @@
 //! Waterclock's side: a job in SQL, run in this process until it has caught up.
 
-use crate::bids::Bids;
+use crate::events::Events;
+use crate::queries::Query;
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
@@ -97,18 +98,17 @@ pub fn run(sql: &str, checkpoint: &Path, settings: &Settings) -> Result<Vec<Batc
     Ok(std::mem::take(&mut *batches))
 }
 
-/// Runs a query over the bids into a sink, with a checkpoint of its own.
+/// Runs a query over its events to the end of the stream, into a sink, with a checkpoint of its own.
 ///
 /// # Errors
 /// Whatever fails.
-pub fn query(bids: &Bids, query: &str, sink: Sink, settings: &Settings) -> Result<Vec<BatchProgress>> {
-    let scratch = bids.scratch().or_error(ErrorKind::Unavailable, || "can't make a place for the output".into())?;
-    let sink = match sink {
-        Sink::Blackhole => "STORED AS BLACKHOLE LOCATION 'blackhole://'".to_owned(),
-        Sink::Parquet => {
-            format!("STORED AS PARQUET LOCATION '{}/out/' OPTIONS ('compression' '{CODEC}')", scratch.path().display())
-        }
+pub fn query(events: &Events, query: &Query, sink: Sink, settings: &Settings) -> Result<Vec<BatchProgress>> {
+    let scratch = events.scratch().or_error(ErrorKind::Unavailable, || "can't make a place for the output".into())?;
+    let (sink, codec) = match sink {
+        Sink::Blackhole => ("STORED AS BLACKHOLE LOCATION 'blackhole://'".to_owned(), String::new()),
+        Sink::Parquet => (format!("STORED AS PARQUET LOCATION '{}/out/'", scratch.path().display()), format!(", 'compression' '{CODEC}'")),
     };
-    let sql = format!("{} CREATE EXTERNAL TABLE result {sink}; INSERT INTO result {query};", bids.table());
-    run(&sql, &scratch.path().join("checkpoint"), settings)
+    let (table, mode, select) = (events.definition(), query.mode, query.sql);
+    let sql = format!("{table} CREATE EXTERNAL TABLE result {sink} OPTIONS ('mode' '{mode}'{codec}); INSERT INTO result {select};");
+    run(&sql, &scratch.path().join("checkpoint"), &Settings { drain: true, ..settings.clone() })
 }

@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use waterclock_benches::bids::data_files;
+use waterclock_benches::events::data_files;
 use waterclock_benches::one_shot::OneShot;
 use waterclock_benches::stream::{self, Settings};
 
