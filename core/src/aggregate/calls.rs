@@ -1,18 +1,15 @@
 //! Calls of aggregate functions: arguments, FILTER, DISTINCT; and the slots of all calls of an operator.
 //!
-//! DISTINCT is a set of values per slot in front of the function, which sees each value once. The set is a table of state of its own, so that a
-//! batch writes the values that it added, not the set.
+//! [DISTINCT](super::distinct) is a set of values per slot in front of the function, which sees each value once.
 
 use super::accumulators::{Accumulator, accumulator, by_arrival};
+use super::distinct::DistinctSets;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, RecordBatch, UInt32Array};
-use arrow::buffer::OffsetBuffer;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{filter, prep_null_mask_filter, take};
-use arrow::datatypes::{DataType, Field, SchemaRef};
-use arrow::row::{RowConverter, SortField};
+use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -47,6 +44,14 @@ impl fmt::Display for CallSpec {
 }
 
 impl CallSpec {
+    /// # Errors
+    /// `Config` if the function can't be computed for these arguments.
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut slots = Slots::new(std::slice::from_ref(self))?;
+        let slot = slots.allocate();
+        slots.evaluate(&[slot]).map(|_| ())
+    }
+
     /// What its state means, in words: types and constants, not how arguments are computed.
     pub(super) fn meaning(&self) -> String {
         let argument = |argument: &Arc<dyn PhysicalExpr>| {
@@ -141,10 +146,22 @@ impl Call {
         match &mut self.distinct {
             None => self.accumulator.update(slots, arguments),
             Some(sets) => {
-                let new = sets.insert(slots, arguments)?;
+                let value = arguments.first().ok_or_else(|| Error::internal("DISTINCT of nothing"))?;
+                let new = sets.insert(slots, value)?;
                 let (slots, arguments) = filtered(slots, arguments, &new)?;
                 self.accumulator.update(&slots, &arguments)
             }
+        }
+    }
+
+    /// Takes values of sets of this call.
+    fn update_values(&mut self, slots: &[u32], values: &ArrayRef) -> Result<()> {
+        match &self.distinct {
+            Some(sets) => {
+                let arguments = sets.arguments(values)?;
+                self.update_all(slots, &arguments)
+            }
+            None => Err(Error::internal("values for an aggregate without DISTINCT")),
         }
     }
 }
@@ -153,66 +170,6 @@ fn filtered(slots: &[u32], arguments: &[ArrayRef], mask: &BooleanArray) -> Resul
     let kept = slots.iter().enumerate().filter(|(row, _)| mask.value(*row)).map(|(_, slot)| *slot).collect();
     let arguments = arguments.iter().map(|argument| filter(argument, mask)).collect::<Result<_, _>>();
     Ok((kept, arguments.or_error(ErrorKind::Internal, || "filtering the rows of an aggregate".into())?))
-}
-
-/// The values that each slot has seen.
-struct DistinctSets {
-    converter: RowConverter,
-    sets: Vec<HashSet<Arc<[u8]>, xxhash_rust::xxh3::Xxh3DefaultBuilder>>,
-    /// What was added since the last checkpoint.
-    added: Vec<(u32, Arc<[u8]>)>,
-}
-
-impl DistinctSets {
-    fn new(value: DataType) -> Result<Self> {
-        let converter = RowConverter::new(vec![SortField::new(value)]);
-        let converter = converter.or_error(ErrorKind::Config, || "values of this type can't be DISTINCT".into())?;
-        Ok(Self { converter, sets: Vec::new(), added: Vec::new() })
-    }
-
-    /// Which rows bring a value that their slot has not seen.
-    fn insert(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<BooleanArray> {
-        let value = arguments.first().ok_or_else(|| Error::internal("DISTINCT of nothing"))?;
-        let rows =
-            self.converter.convert_columns(std::slice::from_ref(value)).or_error(ErrorKind::Internal, || "encoding values".into())?;
-        let mut new = Vec::with_capacity(slots.len());
-        for (row, &slot) in rows.iter().zip(slots) {
-            let set = &mut self.sets[slot as usize];
-            let is_new = !set.contains(row.as_ref());
-            if is_new {
-                let value: Arc<[u8]> = row.as_ref().into();
-                set.insert(Arc::clone(&value));
-                self.added.push((slot, value));
-            }
-            new.push(is_new);
-        }
-        Ok(BooleanArray::from(new))
-    }
-
-    /// The values of each slot as a list, sorted.
-    fn lists(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let mut all: Vec<&Arc<[u8]>> = Vec::new();
-        let mut lengths = Vec::with_capacity(slots.len());
-        for &slot in slots {
-            let mut set: Vec<&Arc<[u8]>> = self.sets[slot as usize].iter().collect();
-            set.sort_unstable();
-            lengths.push(set.len());
-            all.extend(set);
-        }
-        let values = self.decode(all.into_iter())?;
-        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
-        let lists = ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, None);
-        Ok(Arc::new(lists.or_error(ErrorKind::Internal, || "a column of sets".into())?))
-    }
-
-    fn decode<'a>(&self, values: impl Iterator<Item = &'a Arc<[u8]>>) -> Result<ArrayRef> {
-        let parser = self.converter.parser();
-        let mut columns = self
-            .converter
-            .convert_rows(values.map(|value| parser.parse(value)))
-            .or_error(ErrorKind::Internal, || "decoding values".into())?;
-        columns.pop().ok_or_else(|| Error::internal("a set of values has no column"))
-    }
 }
 
 /// The state of all calls, for all slots.
@@ -225,9 +182,7 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn new(specs: &[CallSpec]) -> Result<Self> {
         let call = |spec: &CallSpec| {
-            let value = spec.function.expressions().first().map(|argument| argument.data_type(&spec.schema)).transpose();
-            let value = value.map_err(crate::pipeline::config_error)?.unwrap_or(DataType::Null);
-            let distinct = spec.distinct.then(|| DistinctSets::new(value)).transpose()?;
+            let distinct = spec.distinct.then(|| DistinctSets::new(&spec.function, &spec.schema)).transpose()?;
             Ok(Call { accumulator: accumulator(&spec.function, &spec.schema)?, distinct })
         };
         Ok(Self { calls: specs.iter().map(call).collect::<Result<_>>()?, used: 0, free: Vec::new() })
@@ -251,7 +206,7 @@ impl Slots {
         for call in &mut self.calls {
             call.accumulator.resize(room);
             if let Some(distinct) = &mut call.distinct {
-                distinct.sets.resize_with(room, HashSet::default);
+                distinct.resize(room);
             }
         }
     }
@@ -261,7 +216,7 @@ impl Slots {
         for call in &mut self.calls {
             call.accumulator.clear(slot);
             if let Some(distinct) = &mut call.distinct {
-                distinct.sets[slot as usize] = HashSet::default();
+                distinct.clear(slot);
             }
         }
         self.free.push(slot);
@@ -282,14 +237,9 @@ impl Slots {
             match &theirs.distinct {
                 None => call.accumulator.merge(slots, &theirs.accumulator.state(of_other)?)?,
                 Some(sets) => {
-                    let (mut to, mut values) = (Vec::new(), Vec::new());
-                    for (slot, their_slot) in slots.iter().zip(of_other) {
-                        let mut set: Vec<&Arc<[u8]>> = sets.sets[*their_slot as usize].iter().collect();
-                        set.sort_unstable();
-                        to.extend(std::iter::repeat_n(*slot, set.len()));
-                        values.extend(set);
-                    }
-                    call.update_all(&to, &[sets.decode(values.into_iter())?])?;
+                    let (lengths, values) = sets.sorted(of_other)?;
+                    let to = slots.iter().zip(lengths).flat_map(|(&slot, length)| std::iter::repeat_n(slot, length));
+                    call.update_values(&to.collect::<Vec<_>>(), &values)?;
                 }
             }
         }
@@ -305,16 +255,13 @@ impl Slots {
                     call.accumulator.merge(&[into], &state)?;
                 }
                 Some(sets) => {
-                    let mut set: Vec<&Arc<[u8]>> = sets.sets[from as usize].iter().collect();
-                    set.sort_unstable();
-                    let slots = vec![into; set.len()];
-                    let values = sets.decode(set.into_iter())?;
-                    call.update_all(&slots, &[values])?;
+                    let (_, values) = sets.sorted(&[from])?;
+                    call.update_values(&vec![into; values.len()], &values)?;
                 }
             }
         }
         for distinct in self.calls.iter_mut().filter_map(|call| call.distinct.as_mut()) {
-            distinct.added.retain(|(slot, _)| *slot != from);
+            distinct.forget_added_of(from);
         }
         self.release(from);
         Ok(())
@@ -350,10 +297,8 @@ impl Slots {
         let mut all = Vec::new();
         for (index, call) in self.calls.iter_mut().enumerate() {
             if let Some(sets) = &mut call.distinct {
-                let mut added = std::mem::take(&mut sets.added);
-                added.retain(|(slot, _)| is_live(*slot));
-                let values = sets.decode(added.iter().map(|(_, value)| value))?;
-                all.push((index, added.into_iter().map(|(slot, _)| slot).collect(), values));
+                let (slots, values) = sets.take_added(&is_live)?;
+                all.push((index, slots, values));
             }
         }
         Ok(all)
@@ -363,9 +308,9 @@ impl Slots {
     pub(super) fn restore_values(&mut self, index: usize, slots: &[u32], values: ArrayRef) -> Result<()> {
         let call = self.calls.get_mut(index).filter(|call| call.distinct.is_some());
         let call = call.ok_or_else(|| Error::corrupt("a table of state belongs to no DISTINCT aggregate"))?;
-        call.update_all(slots, &[values])?;
+        call.update_values(slots, &values)?;
         if let Some(sets) = &mut call.distinct {
-            sets.added.clear();
+            sets.forget_added();
         }
         Ok(())
     }
@@ -397,7 +342,7 @@ impl Slots {
             let lists = own[0].as_list_opt::<i32>().ok_or_else(lacks)?;
             for (row, &slot) in slots.iter().enumerate() {
                 let values = lists.value(row);
-                call.update_all(&vec![slot; values.len()], &[values])?;
+                call.update_values(&vec![slot; values.len()], &values)?;
             }
         }
         self.forget_added();
@@ -406,7 +351,7 @@ impl Slots {
 
     /// What was added to sets is checkpointed.
     pub(super) fn forget_added(&mut self) {
-        self.calls.iter_mut().filter_map(|call| call.distinct.as_mut()).for_each(|sets| sets.added.clear());
+        self.calls.iter_mut().filter_map(|call| call.distinct.as_mut()).for_each(DistinctSets::forget_added);
     }
 
     /// The greatest number of a row, by arrival, that the state holds.

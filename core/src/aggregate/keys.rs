@@ -1,13 +1,14 @@
 //! From keys to slots.
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::state::canonical_key;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The keys of a table, each with a slot. Null equals null.
+/// The keys of a table, each with a slot. Null equals null, and negative zero equals zero.
 pub(super) struct KeyTable {
     /// None without key columns: there is one key.
     converter: Option<RowConverter>,
@@ -34,7 +35,8 @@ impl KeyTable {
             };
             return Ok(vec![slot; rows]);
         };
-        let encoded = converter.convert_columns(columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
+        let columns = columns.iter().map(canonical_key).collect::<Result<Vec<_>>>()?;
+        let encoded = converter.convert_columns(&columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
         let mut slots = Vec::with_capacity(rows);
         for row in &encoded {
             let key = row.as_ref();

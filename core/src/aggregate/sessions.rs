@@ -13,7 +13,7 @@ use crate::state::{StateChange, StateLayer, StateTable};
 use crate::time::{Timestamp, Watermark};
 use crate::window::Window;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, new_null_array};
-use arrow::compute::concat;
+use arrow::compute::{concat, filter_record_batch};
 use arrow::datatypes::DataType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,6 +54,22 @@ pub(super) struct Sessions {
     gone: Vec<(u32, i64, i64)>,
     watermark: Watermark,
     sequence: i64,
+}
+
+/// A session that ends at the watermark is open still, and its window closes what is built on it then: so that has to wait a microsecond longer.
+fn held(watermark: Watermark) -> Watermark {
+    match watermark {
+        Watermark::At(Timestamp(time)) => Watermark::At(Timestamp(time.saturating_sub(1))),
+        other => other,
+    }
+}
+
+/// The watermark that was [`held`].
+fn released(watermark: Watermark) -> Watermark {
+    match watermark {
+        Watermark::At(Timestamp(time)) => Watermark::At(Timestamp(time.saturating_add(1))),
+        other => other,
+    }
 }
 
 impl Sessions {
@@ -184,6 +200,14 @@ impl Sessions {
         (0u32..).zip(&self.sessions).flat_map(of_key).collect()
     }
 
+    /// Stored sessions that have not closed.
+    fn open(&self, rows: &RecordBatch, expires: usize) -> Result<RecordBatch> {
+        let expires = times(rows.column(expires))?.values().iter();
+        let open = expires.map(|&expires| self.spec.keeps_all() || Watermark::At(Timestamp(expires)) > self.watermark);
+        let open = BooleanArray::from(open.collect::<Vec<_>>());
+        filter_record_batch(rows, &open).or_error(ErrorKind::Internal, || "restoring sessions".into())
+    }
+
     fn table(&self) -> StateTable {
         let key_columns = self.key_types.len() + 1;
         let table = StateTable::new(SESSIONS, key_columns);
@@ -265,7 +289,7 @@ impl Operator for Sessions {
             self.slots.release(session.slot);
             self.forget_key_without_sessions(key);
         }
-        Ok(self.watermark)
+        Ok(held(self.watermark))
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
@@ -284,14 +308,15 @@ impl Operator for Sessions {
     }
 
     fn restore(&mut self, tables: &[StateLayer], watermark: Watermark) -> Result<()> {
-        self.watermark = watermark;
+        self.watermark = released(watermark);
         for table in tables {
             if table.table.name != SESSIONS {
                 return Err(Error::corrupt(format!("the state table '{}' is not known", table.table.name)));
             }
             let width = self.key_types.len();
-            let columns = table.rows.columns();
-            let keys = self.intern(&columns[..width], table.rows.num_rows())?;
+            let rows = self.open(&table.rows, width + 2)?;
+            let columns = rows.columns();
+            let keys = self.intern(&columns[..width], rows.num_rows())?;
             let (firsts, lasts) = (times(&columns[width])?, times(&columns[width + 1])?);
             let slots: Vec<u32> = keys.iter().map(|_| self.slots.allocate()).collect();
             self.slots.restore_whole(&slots, &columns[width + 3..])?;

@@ -154,14 +154,17 @@ pub(super) fn times(column: &ArrayRef) -> Result<&TimestampMicrosecondArray> {
     column.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| Error::internal(format!("a time came as {}", column.data_type())))
 }
 
-/// When each key of a column that is a time, or a window, dies: the first watermark that closes it.
+/// When each key of a column that is a time of any unit, or a window, dies: the first watermark that closes it.
 pub(super) fn expiries(column: &ArrayRef) -> Result<Vec<Option<i64>>> {
     match column.as_struct_opt() {
         Some(windows) => {
             let ends = times(windows.column(1))?;
             Ok((0..windows.len()).map(|row| (windows.is_valid(row) && ends.is_valid(row)).then(|| ends.value(row))).collect())
         }
-        None => Ok(times(column)?.iter().map(|time| time.map(|time| time + 1)).collect()),
+        None => {
+            let column = cast(column, &MICROS).or_error(ErrorKind::Internal, || "the event time of groups".into())?;
+            Ok(times(&column)?.iter().map(|time| time.map(|time| time + 1)).collect())
+        }
     }
 }
 

@@ -112,6 +112,7 @@ impl Windowed {
         let inputs = self.inputs(rows)?;
         let mut panes: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         let times = times(time)?;
+        output.count_late(times.null_count() as u64);
         for row in 0..rows.num_rows() {
             if times.is_valid(row) {
                 panes.entry(spec.pane_of(times.value(row))).or_default().push(row as u32);

@@ -9,6 +9,12 @@ pub(crate) fn config_error(cause: DataFusionError) -> Error {
     Error::config(words(&cause))
 }
 
+/// Whether two columns have one name.
+pub(super) fn is_about_names(cause: &DataFusionError) -> bool {
+    let DataFusionError::SchemaError(cause, _) = cause.find_root() else { return false };
+    !matches!(cause.as_ref(), SchemaError::FieldNotFound { .. })
+}
+
 fn words(cause: &DataFusionError) -> String {
     match cause.find_root() {
         DataFusionError::SchemaError(cause, _) => schema_error(cause),

@@ -47,7 +47,13 @@ impl Input<'_> {
             let options = SortOptions { descending: !order.asc, nulls_first: order.nulls_first };
             Ok(PhysicalSortExpr { expr: physical(&order.expr)?, options })
         };
-        let order = params.order_by.iter().map(sort).collect::<Result<Vec<_>>>()?;
+        let mut order = params.order_by.iter().map(sort).collect::<Result<Vec<_>>>()?;
+        let collects = matches!(call.func.name(), "array_agg" | "string_agg");
+        if params.distinct && order.is_empty() && collects && !arguments.is_empty() {
+            // A set has no order that would be the same after a restart.
+            order
+                .push(PhysicalSortExpr { expr: Arc::clone(&arguments[0]), options: SortOptions { descending: false, nulls_first: false } });
+        }
         let function = AggregateExprBuilder::new(Arc::clone(&call.func), arguments)
             .schema(Arc::clone(&self.schema))
             .alias(name)
@@ -56,10 +62,11 @@ impl Input<'_> {
             .build()
             .map_err(config_error)?;
         let filter = params.filter.as_ref().map(|filter| physical(filter.as_ref())).transpose()?;
-        if params.distinct && params.args.len() != 1 {
-            return Err(Error::config(format!("{name}: DISTINCT of several columns is not supported; group by them in a subquery")));
-        }
-        Ok(CallSpec { function: Arc::new(function), schema: Arc::clone(&self.schema), distinct: params.distinct, filter })
+        // What is first, last, least or greatest is so among distinct values too.
+        let distinct = params.distinct && !matches!(call.func.name(), "first_value" | "last_value" | "min" | "max");
+        let spec = CallSpec { function: Arc::new(function), schema: Arc::clone(&self.schema), distinct, filter };
+        spec.check()?;
+        Ok(spec)
     }
 }
 

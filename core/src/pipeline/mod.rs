@@ -134,8 +134,15 @@ impl Pipeline {
 
     pub(crate) fn plan_query(&self, query: ast::Statement) -> Result<LogicalPlan> {
         syntax::check(&query, &self.language)?;
-        let planner = SqlToRel::new_with_options(&self.language, Language::parser_options());
-        let plan = planner.sql_statement_to_plan(query).and_then(lateral::inline).map_err(config_error)?;
+        let plan = |language: &Language, query| {
+            let planner = SqlToRel::new_with_options(language, Language::parser_options());
+            planner.sql_statement_to_plan(query).and_then(lateral::inline)
+        };
+        let planned = match plan(&self.language, query.clone()) {
+            Err(error) if errors::is_about_names(&error) => plan(&self.language.naming_casts(), query).map_err(|_| error),
+            planned => planned,
+        };
+        let plan = planned.map_err(config_error)?;
         supported::check(&plan)?;
         Ok(plan)
     }

@@ -1,6 +1,6 @@
 //! Which columns keep an event time.
 //!
-//! A column keeps it if it is the event time itself, an alias of it, it plus or minus a constant, or truncated; or if it is a window over it, and
+//! A column keeps it if it is the event time itself, an alias of it, it plus or minus a constant, or truncated, also to a DATE; or if it is a window over it, and
 //! `window_time` of that. A watermark bounds such a column through the [`TimeBound`] that its expressions make. Nothing else is an event time
 //! downstream.
 
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::plan::TimeBound;
 use crate::sql::functions::is_batch_time;
 use crate::window::{WindowFunction, WindowPart, WindowSpec, window_part};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, DFSchema, ScalarValue};
 use datafusion_expr::execution_props::ExecutionProps;
@@ -21,6 +21,8 @@ use datafusion_physical_expr::create_physical_expr;
 pub(super) enum TimeColumn {
     /// An event time.
     Event(TimeBound),
+    /// The day of an event time, as a DATE. Groups close by it, but it is not computed with: DATE plus 36 hours is DATE plus a day.
+    Day(TimeBound),
     /// A window over an event time, or of a GROUP BY upstream.
     Window(TimeBound),
     /// The batch's trigger time.
@@ -31,7 +33,7 @@ impl TimeColumn {
     /// The bound of an event time.
     pub(super) fn bound(&self) -> Option<&TimeBound> {
         match self {
-            Self::Event(bound) | Self::Window(bound) => Some(bound),
+            Self::Event(bound) | Self::Day(bound) | Self::Window(bound) => Some(bound),
             Self::Processing => None,
         }
     }
@@ -64,8 +66,11 @@ pub(super) fn derive(expression: &Expr, of: &dyn Fn(&Column) -> Option<TimeColum
     let step = replaced(expression, time)?;
     let schema = DFSchema::try_from(TimeBound::input_schema()).map_err(config_error)?;
     let step = create_physical_expr(&step, &schema, &ExecutionProps::new(), &Default::default()).map_err(config_error)?;
-    let is_time = step.data_type(schema.as_arrow()).map_err(config_error)? == DataType::Timestamp(TimeUnit::Microsecond, None);
-    Ok(is_time.then(|| TimeColumn::Event(bound.then(step))))
+    Ok(match step.data_type(schema.as_arrow()).map_err(config_error)? {
+        DataType::Timestamp(_, None) => Some(TimeColumn::Event(bound.then(step))),
+        DataType::Date32 => Some(TimeColumn::Day(bound.then(step))),
+        _ => None,
+    })
 }
 
 /// The part in which an expression never goes down, if it is of a known shape.
@@ -107,6 +112,7 @@ pub(super) fn united(branches: &[Option<TimeColumn>]) -> Option<TimeColumn> {
         matches!(
             (first, other),
             (TimeColumn::Event(_), Some(TimeColumn::Event(_)))
+                | (TimeColumn::Day(_), Some(TimeColumn::Day(_)))
                 | (TimeColumn::Window(_), Some(TimeColumn::Window(_)))
                 | (TimeColumn::Processing, Some(TimeColumn::Processing))
         )
@@ -124,6 +130,7 @@ pub(super) fn same_bound(branches: &[Option<TimeColumn>]) -> bool {
 pub(super) fn normal(time: &TimeColumn) -> TimeColumn {
     match time {
         TimeColumn::Event(_) => TimeColumn::Event(TimeBound::default()),
+        TimeColumn::Day(_) => TimeColumn::Day(TimeBound::default()),
         TimeColumn::Window(_) => TimeColumn::Window(TimeBound::default()),
         TimeColumn::Processing => TimeColumn::Processing,
     }

@@ -3,8 +3,11 @@
 use super::functions::{higher_order_functions, scalar_functions};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use datafusion_common::config::ConfigOptions;
+use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{Result as PlanResult, TableReference, plan_err};
-use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, RelationPlannerContext, RelationPlanning, TypePlanner};
+use datafusion_expr::planner::{
+    ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RelationPlanner, RelationPlannerContext, RelationPlanning, TypePlanner,
+};
 use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableProviderFilterPushDown, TableSource, WindowUDF};
 use datafusion_sql::planner::ParserOptions;
 use datafusion_sql::sqlparser::ast;
@@ -12,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Names and what they stand for.
+#[derive(Clone)]
 pub(crate) struct Language {
     tables: BTreeMap<String, Arc<dyn TableSource>>,
     functions: BTreeMap<String, Arc<ScalarUDF>>,
@@ -48,6 +52,14 @@ impl Language {
             relations: vec![Arc::new(LateralUnnest)],
             config: ConfigOptions::new(),
         }
+    }
+
+    /// The same language, in which aggregates are named with the casts of their arguments: DataFusion's names leave them out, so `sum(v)` and
+    /// `sum(CAST(v AS DOUBLE))` are called the same.
+    pub(crate) fn naming_casts(&self) -> Self {
+        let mut language = self.clone();
+        language.planners.insert(0, Arc::new(NamedCasts));
+        language
     }
 
     /// Makes a table known.
@@ -142,6 +154,22 @@ impl TypePlanner for Types {
             }
             _ => None,
         })
+    }
+}
+
+/// Gives arguments that are casts a name that says so.
+#[derive(Debug)]
+struct NamedCasts;
+
+impl ExprPlanner for NamedCasts {
+    fn plan_aggregate(&self, mut call: RawAggregateExpr) -> PlanResult<PlannerResult<RawAggregateExpr>> {
+        let named = |argument: Expr| {
+            let casts = argument.exists(|part| Ok(matches!(part, Expr::Cast(_) | Expr::TryCast(_))))?;
+            let name = argument.to_string();
+            Ok(if casts { argument.alias(name) } else { argument })
+        };
+        call.args = call.args.into_iter().map(named).collect::<PlanResult<_>>()?;
+        Ok(PlannerResult::Original(call))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Key groups: the fixed number of parts into which keys are hashed.
 
 use crate::error::{ErrorKind, Result, ResultExt};
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::row::{RowConverter, SortField};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Into how many parts keys are hashed. Fixed for ever: a task owns a range of groups, whatever the number of tasks.
 pub const KEY_GROUPS: u16 = 256;
@@ -35,6 +37,38 @@ impl KeyGroupRange {
     }
 }
 
+/// The column with one value for all that are equal as keys: zero for negative zero, and one NaN for all. Keys are compared as bytes, and
+/// bytes tell these apart.
+///
+/// # Errors
+/// `Internal` if a nested column can't be put together again.
+pub fn canonical_key(column: &ArrayRef) -> Result<ArrayRef> {
+    let rebuilding = || "a nested key".to_owned();
+    Ok(match column.data_type() {
+        DataType::Float32 => {
+            let one = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 };
+            Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one)) as ArrayRef
+        }
+        DataType::Float64 => {
+            let one = |value: f64| if value.is_nan() { f64::NAN } else { value + 0.0 };
+            Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
+        }
+        DataType::Struct(fields) => {
+            let rows = column.as_struct();
+            let columns = rows.columns().iter().map(canonical_key).collect::<Result<Vec<_>>>()?;
+            let made = StructArray::try_new_with_length(fields.clone(), columns, rows.nulls().cloned(), rows.len());
+            Arc::new(made.or_error(ErrorKind::Internal, rebuilding)?)
+        }
+        DataType::List(field) => {
+            let lists = column.as_list::<i32>();
+            let values = canonical_key(lists.values())?;
+            let made = ListArray::try_new(Arc::clone(field), lists.offsets().clone(), values, lists.nulls().cloned());
+            Arc::new(made.or_error(ErrorKind::Internal, rebuilding)?)
+        }
+        _ => Arc::clone(column),
+    })
+}
+
 /// The key group of each row, from the key's columns. Equal keys have equal groups in every process and version; null equals null,
 /// and negative zero equals zero. No column at all is group 0.
 ///
@@ -46,7 +80,8 @@ pub fn key_groups(columns: &[ArrayRef], rows: usize) -> Result<Vec<KeyGroup>> {
     }
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let converter = RowConverter::new(fields).or_error(ErrorKind::Config, || "a column of this type can't be a key".into())?;
-    let encoded = converter.convert_columns(columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
+    let columns = columns.iter().map(canonical_key).collect::<Result<Vec<_>>>()?;
+    let encoded = converter.convert_columns(&columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
     let group = |row: arrow::row::Row<'_>| KeyGroup((xxhash_rust::xxh3::xxh3_64(row.as_ref()) % u64::from(KEY_GROUPS)) as u16);
     Ok(encoded.iter().map(group).collect())
 }
@@ -76,6 +111,23 @@ mod tests {
         for (row, group) in all.iter().enumerate() {
             let one = key_groups(&[numbers.slice(row, 1), names.slice(row, 1)], 1).unwrap();
             assert_eq!(one, [*group]);
+        }
+    }
+
+    #[test]
+    fn zeros_are_one_key_and_so_are_all_nans_wherever_they_stand() {
+        let doubles: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN]));
+        let floats: ArrayRef = Arc::new(arrow::array::Float32Array::from(vec![0.0, -0.0, f32::NAN, -f32::NAN]));
+        let field = |array: &ArrayRef| Arc::new(arrow::datatypes::Field::new("f", array.data_type().clone(), true));
+        let within: ArrayRef = Arc::new(StructArray::from(vec![(field(&doubles), Arc::clone(&doubles))]));
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([1, 1, 1, 1]);
+        let lists: ArrayRef = Arc::new(ListArray::new(field(&within), offsets, Arc::clone(&within), None));
+        for column in [doubles, floats, within, lists] {
+            let same = canonical_key(&column).unwrap();
+            assert_eq!(same.slice(0, 1).as_ref(), same.slice(1, 1).as_ref(), "{}", column.data_type());
+            assert_eq!(same.slice(2, 1).as_ref(), same.slice(3, 1).as_ref(), "{}", column.data_type());
+            let groups = key_groups(&[column], 4).unwrap();
+            assert!(groups[0] == groups[1] && groups[2] == groups[3]);
         }
     }
 }

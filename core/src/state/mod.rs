@@ -14,7 +14,7 @@ mod key;
 mod merge;
 
 pub use codec::{decode_layer, encode_layer};
-pub use key::{KEY_GROUPS, KeyGroup, KeyGroupRange, key_groups};
+pub use key::{KEY_GROUPS, KeyGroup, KeyGroupRange, canonical_key, key_groups};
 pub use merge::merge;
 
 use crate::time::Timestamp;

@@ -37,8 +37,10 @@ impl Adapter {
         let orders = self.function.order_bys();
         if !orders.is_empty() {
             let keys = columns[columns.len() - orders.len()..].iter().zip(orders);
-            let keys: Vec<SortColumn> =
+            let mut keys: Vec<SortColumn> =
                 keys.map(|(values, order)| SortColumn { values: Arc::clone(values), options: Some(order.options) }).collect();
+            // Of equal rows, the first to arrive is first.
+            keys.push(SortColumn { values: Arc::new(rows.clone()), options: None });
             let sorted = lexsort_to_indices(&keys, None).or_error(ErrorKind::Internal, || self.failed())?;
             columns = columns
                 .iter()
@@ -54,14 +56,27 @@ impl Adapter {
         let merged = match self.states[slot as usize].take() {
             None => state,
             Some(before) => {
-                let mut accumulator = self.fresh()?;
-                let columns = before.into_iter().zip(state).map(|(before, more)| ScalarValue::iter_to_array([before, more]));
-                let columns = columns.collect::<Result<Vec<_>, _>>().or_error(ErrorKind::Internal, || self.failed())?;
-                accumulator.merge_batch(&columns).and_then(|()| accumulator.state()).or_error(ErrorKind::BadData, || self.failed())?
+                let mut accumulator = self.merged(&before)?;
+                self.merge_state(accumulator.as_mut(), &state)?;
+                accumulator.state().or_error(ErrorKind::BadData, || self.failed())?
             }
         };
         self.states[slot as usize] = Some(merged);
         Ok(())
+    }
+
+    /// An accumulator with a state.
+    fn merged(&self, state: &[ScalarValue]) -> Result<Box<dyn datafusion_expr::Accumulator>> {
+        let mut accumulator = self.fresh()?;
+        self.merge_state(accumulator.as_mut(), state)?;
+        Ok(accumulator)
+    }
+
+    /// One state at a time: some of the library's accumulators (percentile_cont is one) merge the first row of a batch only.
+    fn merge_state(&self, accumulator: &mut dyn datafusion_expr::Accumulator, state: &[ScalarValue]) -> Result<()> {
+        let columns = state.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>, _>>();
+        let columns = columns.or_error(ErrorKind::Internal, || self.failed())?;
+        accumulator.merge_batch(&columns).or_error(ErrorKind::BadData, || self.failed())
     }
 
     fn state_of(&self, slot: u32) -> Result<Vec<ScalarValue>> {
@@ -117,12 +132,10 @@ impl Accumulator for Adapter {
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
         let mut results = Vec::with_capacity(slots.len());
         for &slot in slots {
-            let mut accumulator = self.fresh()?;
-            if let Some(state) = &self.states[slot as usize] {
-                let columns = state.iter().map(|value| value.to_array()).collect::<Result<Vec<_>, _>>();
-                let columns = columns.or_error(ErrorKind::Internal, || self.failed())?;
-                accumulator.merge_batch(&columns).or_error(ErrorKind::BadData, || self.failed())?;
-            }
+            let mut accumulator = match &self.states[slot as usize] {
+                Some(state) => self.merged(state)?,
+                None => self.fresh()?,
+            };
             results.push(accumulator.evaluate().or_error(ErrorKind::BadData, || self.failed())?);
         }
         if results.is_empty() {

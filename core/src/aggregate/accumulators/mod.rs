@@ -87,7 +87,7 @@ fn sum(output: &DataType) -> Option<Box<dyn Accumulator>> {
         DataType::Int64 => Box::new(Sum::<Int64Type>::new(output)),
         DataType::UInt64 => Box::new(Sum::<UInt64Type>::new(output)),
         DataType::Float64 => Box::new(Sum::<Float64Type>::new(output)),
-        DataType::Decimal128(..) => Box::new(Sum::<Decimal128Type>::new(output)),
+        DataType::Decimal128(precision, _) => Box::new(Sum::of_decimals(output, *precision)),
         _ => return None,
     })
 }

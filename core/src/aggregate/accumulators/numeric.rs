@@ -3,7 +3,7 @@
 use super::Accumulator;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, BooleanArray, Float64Array, Int64Array, PrimitiveArray};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int64Type};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, DecimalType, Float64Type, Int64Type};
 use std::sync::Arc;
 
 fn typed<T: ArrowPrimitiveType>(array: &ArrayRef) -> Result<&PrimitiveArray<T>> {
@@ -76,15 +76,31 @@ impl Accumulator for Count {
     }
 }
 
+/// Whether a type has room for a value.
+type Fits<T> = Box<dyn Fn(<T as ArrowPrimitiveType>::Native) -> bool + Send>;
+
 /// Sums; null without a value. A sum that overflows is an error.
 pub(super) struct Sum<T: ArrowPrimitiveType> {
     data_type: DataType,
+    /// For types that hold less than their bytes do.
+    fits: Option<Fits<T>>,
     sums: Vec<Option<T::Native>>,
+}
+
+impl Sum<Decimal128Type> {
+    pub(super) fn of_decimals(data_type: &DataType, precision: u8) -> Self {
+        let fits = move |sum| Decimal128Type::is_valid_decimal_precision(sum, precision);
+        Self { fits: Some(Box::new(fits)), ..Self::new(data_type) }
+    }
 }
 
 impl<T: ArrowPrimitiveType> Sum<T> {
     pub(super) fn new(data_type: &DataType) -> Self {
-        Self { data_type: data_type.clone(), sums: Vec::new() }
+        Self { data_type: data_type.clone(), fits: None, sums: Vec::new() }
+    }
+
+    fn too_small(data_type: &DataType) -> String {
+        format!("a sum does not fit into {data_type}; CAST what is summed to a wider type, such as DECIMAL(38, 0) or DOUBLE")
     }
 
     fn taken(&self, slots: &[u32]) -> ArrayRef {
@@ -96,11 +112,12 @@ impl<T: ArrowPrimitiveType> Sum<T> {
         let data_type = &self.data_type;
         each(slots, typed::<T>(values)?, |slot, value| {
             let sum = match self.sums[slot] {
-                Some(sum) => sum.add_checked(value).or_error(ErrorKind::BadData, || {
-                    format!("a sum does not fit into {data_type}; CAST what is summed to a wider type, such as DECIMAL(38, 0) or DOUBLE")
-                })?,
+                Some(sum) => sum.add_checked(value).or_error(ErrorKind::BadData, || Self::too_small(data_type))?,
                 None => value,
             };
+            if self.fits.as_ref().is_some_and(|fits| !fits(sum)) {
+                return Err(Error::new(ErrorKind::BadData, Self::too_small(data_type)));
+            }
             self.sums[slot] = Some(sum);
             Ok(())
         })
