@@ -6,7 +6,9 @@
 //! query                   # the SELECT that is written to the sink
 //! time_columns            # output columns that hold timestamps, compared in seconds
 //! [tables.NAME]           # columns (SQL); optionally event_time, delay, format, bounded = true (a static table), options
-//! [[batches]]             # rows = { table = [row, ...] }, expect = [row, ...]: a multiset; absent and null are the same
+//! drain                   # whether the last batch ends the stream
+//! [[batches]]             # rows = { table = [row, ...] }, expect = [row, ...]: a multiset; absent and null are the same;
+//!                         # late: how many rows the batch drops as late; fails: words of the error that the batch fails with
 //! ```
 //! Times are seconds after 2024-01-01T00:00:00Z.
 
@@ -27,6 +29,8 @@ pub struct Case {
     query: String,
     #[serde(default)]
     time_columns: BTreeSet<String>,
+    #[serde(default)]
+    pub drain: bool,
     tables: BTreeMap<String, Table>,
     pub batches: Vec<Batch>,
 }
@@ -51,6 +55,8 @@ pub struct Batch {
     rows: BTreeMap<String, Vec<Row>>,
     #[serde(default)]
     expect: Vec<Row>,
+    pub late: Option<u64>,
+    pub fails: Option<String>,
 }
 
 fn append() -> String {

@@ -3,7 +3,7 @@
 //! A case is a TOML file below this directory; `case.rs` says what stands in it. Mode `restart` lays one batch of input down, runs the
 //! job until it has caught up, lets the process end, and compares what was added to the sink's directory before it feeds the next:
 //! every batch is a process of its own and resumes from the checkpoint. Mode `single`, for cases whose output is append-only, lays
-//! all files down first and compares the union.
+//! all files down first and compares the union. What a case says of late rows and of errors is looked at batch by batch.
 
 // A panic here is a failure with a place.
 #![allow(clippy::unwrap_used)]
@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use support::place::Place;
-use support::process::Invocation;
+use support::process::{Exit, Invocation};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
@@ -52,7 +52,7 @@ fn trials(case: Case) -> Vec<Trial> {
     let case = Arc::new(case);
     let restart = Arc::clone(&case);
     let mut trials = vec![Trial::test(format!("{} (restart)", case.name), move || run_restarted(&restart))];
-    if case.is_append() {
+    if case.is_append() && case.batches.iter().all(|batch| batch.fails.is_none()) {
         trials.push(Trial::test(format!("{} (single)", case.name), move || run_single(&case)));
     }
     trials
@@ -64,8 +64,16 @@ fn run_restarted(case: &Case) -> Result<(), Failed> {
     case.prepare(&place);
     for (number, batch) in case.batches.iter().enumerate() {
         case.feed(&place, number);
-        catch_up(&place)?;
+        let exit = run(&place, case.drain && number + 1 == case.batches.len());
+        match &batch.fails {
+            Some(words) if !exit.status.success() && exit.stderr.contains(words) => {}
+            Some(words) => return Err(format!("batch {number} should fail with '{words}'; {}: {}", exit.status, exit.stderr).into()),
+            None => succeeded(&exit)?,
+        }
         compare(&format!("batch {number}"), &case.added(&place, &mut seen), &case.expected([batch]))?;
+        if let Some(late) = batch.late {
+            compare(&format!("late rows of batch {number}"), &[late_rows(&place, number)?.to_string()], &[late.to_string()])?;
+        }
     }
     Ok(())
 }
@@ -74,13 +82,25 @@ fn run_single(case: &Case) -> Result<(), Failed> {
     let place = Place::new();
     case.prepare(&place);
     (0..case.batches.len()).for_each(|number| case.feed(&place, number));
-    catch_up(&place)?;
+    succeeded(&run(&place, case.drain))?;
     compare("all batches", &case.added(&place, &mut BTreeSet::new()), &case.expected(&case.batches))
 }
 
-fn catch_up(place: &Place) -> Result<(), Failed> {
-    let exit = Invocation::catch_up(place).arg("--no-fsync").finish();
+fn run(place: &Place, drain: bool) -> Exit {
+    Invocation::job(place).arg("--no-fsync").arg(if drain { "--drain" } else { "--until-caught-up" }).finish()
+}
+
+fn succeeded(exit: &Exit) -> Result<(), Failed> {
     if exit.status.success() { Ok(()) } else { Err(format!("{}: {}", exit.status, exit.stderr).into()) }
+}
+
+/// Rows that the record of a batch counts as late.
+fn late_rows(place: &Place, batch: usize) -> Result<u64, Failed> {
+    let exit = Invocation::new(place, ["batches", "--json", "--checkpoint", &place.url("checkpoint")]).finish();
+    succeeded(&exit)?;
+    let mut records = exit.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let record = records.find(|record| record["batch"] == batch).ok_or_else(|| format!("there is no batch {batch}"))?;
+    Ok(record["operators"].as_object().unwrap().values().map(|operator| operator["late_rows"].as_u64().unwrap()).sum())
 }
 
 fn compare(what: &str, found: &[String], expected: &[String]) -> Result<(), Failed> {
