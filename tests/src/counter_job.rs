@@ -63,6 +63,7 @@ fn plan(input: &TableDefinition, settings: SourceSettings, output: &TableDefinit
         bounds: inputs.iter().map(|_| TimeBound::default()).collect(),
         inputs,
         outputs: vec![Arc::clone(schema)],
+        event_times: Default::default(),
     };
     let counter = NodeKind::Operator(Arc::new(CounterFactory { idle }));
     Plan {

@@ -123,6 +123,26 @@ impl Aggregate {
         }
     }
 
+    /// What closes groups, in words.
+    fn ending(&self) -> String {
+        let by_session = matches!(self.time, GroupTime::Window { spec: WindowSpec::Session { .. }, .. });
+        let passes = if by_session { "passes" } else { "reaches" };
+        match &self.time {
+            _ if self.keeps_all() => "never closing".to_owned(),
+            GroupTime::Unbounded => "never closing: no key is an event time".to_owned(),
+            GroupTime::Window { clock: Clock::Never, .. } => "never closing: the window's time is no event time".to_owned(),
+            GroupTime::Window { spec, clock: Clock::EventTime, .. } => format!("closing when the watermark {passes} the end of {spec}"),
+            GroupTime::Window { spec, clock: Clock::ProcessingTime, .. } => {
+                format!("closing when the batch's time {passes} the end of {spec}")
+            }
+            GroupTime::Key(key) => {
+                let is_window = self.key_types().is_ok_and(|types| matches!(types[*key], DataType::Struct(_)));
+                let mark = if is_window { "reaches the end of" } else { "passes" };
+                format!("closing when the watermark {mark} {}", self.key_names()[*key])
+            }
+        }
+    }
+
     /// Emits groups: their keys, the window that all share or each one's, and their results.
     pub(super) fn emit(&self, keys: Vec<ArrayRef>, windows: &[Window], results: Vec<ArrayRef>, output: &mut Output) -> Result<()> {
         let column = |(index, column): (usize, &OutputColumn)| {
@@ -214,26 +234,17 @@ impl OperatorFactory for Aggregate {
     }
 
     fn describe(&self) -> String {
-        let mut keys: Vec<String> = self.keys.iter().map(|key| key.to_string()).collect();
-        let bound = match &self.time {
-            GroupTime::Unbounded => "kept for ever".to_owned(),
-            GroupTime::Window { spec, time, clock } => {
-                keys.push(format!("{spec} over {time}"));
-                match clock {
-                    Clock::EventTime => "closing by event time".to_owned(),
-                    Clock::ProcessingTime => "closing by processing time".to_owned(),
-                    Clock::Never => "kept for ever".to_owned(),
-                }
-            }
-            GroupTime::Key(key) => format!("closing by the event time {}", keys[*key]),
+        let named = |calls: bool| {
+            let columns = self.layout.iter().zip(self.schema.fields());
+            let columns = columns.filter(|(column, _)| matches!(column, OutputColumn::Call(_)) == calls);
+            columns.map(|(_, field)| field.name().as_str()).collect::<Vec<_>>().join(", ")
         };
-        let calls: Vec<String> = self.calls.iter().map(ToString::to_string).collect();
         let emit = match self.emit {
             Emit::Closed => "emits what has closed",
             Emit::New => "emits what is new",
             Emit::Updated => "emits what has changed",
-            Emit::All => "emits all, closes nothing",
+            Emit::All => "emits all",
         };
-        format!("group by [{}], {bound}, aggregates [{}], {emit}", keys.join(", "), calls.join(", "))
+        format!("group by [{}], {}, aggregates [{}], {emit}", named(false), self.ending(), named(true))
     }
 }

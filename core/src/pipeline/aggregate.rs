@@ -6,6 +6,7 @@
 
 use super::config_error;
 use crate::error::{Error, Result};
+use crate::plan::readable;
 use crate::window::{WindowFunction, WindowSpec};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchemaRef, Result as PlanResult};
@@ -44,7 +45,8 @@ pub(super) fn replace(plan: LogicalPlan) -> Result<LogicalPlan> {
     let replaced = plan.transform_up(|node| {
         let made = match &node {
             LogicalPlan::Aggregate(aggregate) => {
-                let keys: Vec<String> = aggregate.group_expr.iter().map(|key| key.human_display().to_string()).collect();
+                let shown = |key: &Expr| readable(&key.clone().unalias_nested().data.to_string());
+                let keys: Vec<String> = aggregate.group_expr.iter().map(shown).collect();
                 let text =
                     if keys.is_empty() { "an aggregate without GROUP BY".to_owned() } else { format!("GROUP BY {}", keys.join(", ")) };
                 AggregateNode::new(&aggregate.input, &aggregate.group_expr, &aggregate.aggr_expr, &aggregate.schema, text)

@@ -118,7 +118,14 @@ impl Planner {
         let Ending { time, bound, .. } = ending;
         let aggregate = Aggregate { input: Arc::clone(&input.schema), keys, time, calls, layout, schema: Arc::clone(&schema), emit };
         let kind = NodeKind::Operator(Arc::new(aggregate));
-        self.nodes.push(Node { id, kind, inputs: vec![upstream], bounds: vec![bound], outputs: vec![schema] });
+        self.nodes.push(Node {
+            id,
+            kind,
+            inputs: vec![upstream],
+            bounds: vec![bound],
+            outputs: vec![schema],
+            event_times: Default::default(),
+        });
         Ok(Translated { times, nature, ..rows_of(NodeId(self.nodes.len() - 1), width) })
     }
 }

@@ -66,7 +66,14 @@ pub(super) fn plan(
         let scan = Arc::new(scan_of(&settings, &schema, queries)?);
         let id = OperatorId::from(format!("scan-{}", settings.id));
         let outputs = vec![scan.projected(&schema)?];
-        planner.nodes.push(Node { id, kind: NodeKind::Scan(index), inputs: Vec::new(), bounds: Vec::new(), outputs });
+        planner.nodes.push(Node {
+            id,
+            kind: NodeKind::Scan(index),
+            inputs: Vec::new(),
+            bounds: Vec::new(),
+            outputs,
+            event_times: BTreeSet::new(),
+        });
         planner.sources.push(PlannedSource { settings, schema, scan, description });
     }
     let mut sinks = Vec::new();
@@ -189,6 +196,19 @@ impl Planner {
     }
 
     pub(super) fn translate(&mut self, plan: &LogicalPlan) -> Result<Translated> {
+        let translated = self.translate_node(plan)?;
+        self.note_event_times(&translated, translated.upstream, &translated.columns);
+        Ok(translated)
+    }
+
+    /// Says of a node which of its columns, in the order of the translated ones, keep an event time.
+    fn note_event_times(&mut self, translated: &Translated, node: Upstream, columns: &[usize]) {
+        let bounded = |time: &Option<times::TimeColumn>| time.as_ref().is_some_and(|time| time.bound().is_some());
+        let kept = columns.iter().zip(&translated.times).filter(|(_, time)| bounded(time)).map(|(column, _)| *column);
+        self.nodes[node.node.0].event_times.extend(kept);
+    }
+
+    fn translate_node(&mut self, plan: &LogicalPlan) -> Result<Translated> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.translate(&alias.input),
@@ -278,7 +298,7 @@ impl Planner {
         };
         let id = self.next_id("union");
         let columns = (0..schema.fields().len()).collect();
-        self.nodes.push(Node { id, kind: NodeKind::Union, inputs: upstreams, bounds, outputs: vec![schema] });
+        self.nodes.push(Node { id, kind: NodeKind::Union, inputs: upstreams, bounds, outputs: vec![schema], event_times: BTreeSet::new() });
         Ok(Translated { upstream: NodeId(self.nodes.len() - 1).into(), columns, times, nature })
     }
 
@@ -340,6 +360,7 @@ impl Planner {
         let columns = from.columns.iter().map(pick).collect();
         let step = FilterProject::try_new(Arc::clone(&given), None, columns, Arc::clone(schema))?;
         let made = self.step("columns", from.upstream, |id| NodeKind::Transform(Arc::new(step.named(id))), Arc::clone(schema));
+        self.note_event_times(&from, made.upstream, &made.columns);
         Ok(made.upstream)
     }
 
@@ -351,7 +372,14 @@ impl Planner {
 
     fn push(&mut self, id: OperatorId, kind: NodeKind, input: Upstream, schema: SchemaRef) -> Translated {
         let width = schema.fields().len();
-        self.nodes.push(Node { kind, id, inputs: vec![input], bounds: vec![TimeBound::default()], outputs: vec![schema] });
+        self.nodes.push(Node {
+            kind,
+            id,
+            inputs: vec![input],
+            bounds: vec![TimeBound::default()],
+            outputs: vec![schema],
+            event_times: BTreeSet::new(),
+        });
         rows_of(NodeId(self.nodes.len() - 1), width)
     }
 
@@ -391,7 +419,9 @@ fn check_filter_of_updates(predicate: &Expr, is_key: &dyn Fn(&Column) -> bool) -
     match predicate.column_refs().into_iter().find(|column| !is_key(column)) {
         None => Ok(()),
         Some(column) => Err(Error::config(format!(
-            "the condition {predicate} is on '{}', which changes: a row that no longer meets it would have to be deleted, and the mode 'update'              writes new rows only; use the mode 'complete', or filter where the rows are read",
+            "the condition {} is on '{}', which changes: a row that no longer meets it would have to be deleted, and the mode 'update' \
+             writes new rows only; use the mode 'complete', or filter where the rows are read",
+            crate::plan::readable(&predicate.to_string()),
             column.name
         ))),
     }

@@ -1,6 +1,6 @@
 //! A plan as text.
 
-use super::{Node, NodeId, NodeKind, Plan, PlannedSource};
+use super::{Node, NodeId, NodeKind, Plan, PlannedSource, readable};
 use crate::operator::Port;
 use crate::source::Scan;
 use arrow::datatypes::SchemaRef;
@@ -25,7 +25,7 @@ pub fn explain(plan: &Plan) -> String {
             explain_node(&mut text, plan, node);
         }
     }
-    text
+    readable(&text)
 }
 
 fn line_at(text: &mut String, depth: usize, line: &str) {
@@ -65,10 +65,19 @@ fn explain_node(text: &mut String, plan: &Plan, id: NodeId) {
         NodeKind::Union => "union".to_owned(),
         NodeKind::Operator(operator) => format!("behind an exchange by key: {}", operator.describe()),
     };
-    line_at(text, 2, &format!("{}{from}: {what}", node.id));
+    line_at(text, 2, &format!("{}{from}: {what}{}", node.id, event_times(node)));
     for sink in plan.sinks.iter().filter(|sink| sink.input.node == id) {
         line_at(text, 2, &format!("sink {} <- {}: {} at {}", sink.settings.id, node.id, sink.settings.mode, sink.settings.location));
     }
+}
+
+/// The columns that keep an event time. Of a source there is one, which is named with its delay.
+fn event_times(node: &Node) -> String {
+    let names: Vec<&str> = match (&node.kind, node.outputs.first()) {
+        (NodeKind::Scan(_), _) | (_, None) => Vec::new(),
+        (_, Some(schema)) => node.event_times.iter().map(|&column| schema.field(column).name().as_str()).collect(),
+    };
+    if names.is_empty() { String::new() } else { format!(", event time [{}]", names.join(", ")) }
 }
 
 fn describe_source(source: &PlannedSource) -> String {

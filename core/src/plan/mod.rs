@@ -4,10 +4,12 @@
 //! hands (in front of an operator with keys) and runs it; nothing in here runs.
 
 mod explain;
+mod readable;
 mod statics;
 mod time_bound;
 
 pub use explain::explain;
+pub(crate) use readable::readable;
 pub use statics::{PlannedStatic, StaticRows};
 pub use time_bound::TimeBound;
 
@@ -16,7 +18,7 @@ use crate::operator::{OperatorFactory, Port, Transform};
 use crate::sink::SinkSettings;
 use crate::source::{Scan, SourceSettings};
 use arrow::datatypes::SchemaRef;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The index of a node in [`Plan::nodes`].
@@ -90,6 +92,8 @@ pub struct Node {
     pub bounds: Vec<TimeBound>,
     /// The columns of each of its outputs.
     pub outputs: Vec<SchemaRef>,
+    /// Which columns of its first output keep an event time, that consumers know of.
+    pub event_times: BTreeSet<usize>,
 }
 
 /// What a node does.

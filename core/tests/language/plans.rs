@@ -137,3 +137,39 @@ fn the_plan_as_text() {
     let text = explain(&job.plan);
     assert_eq!(text, GOLDEN, "the plan is now:\n{text}");
 }
+
+const GROUPINGS: &str = include_str!("explain_groupings.txt");
+
+#[test]
+fn event_times_and_what_closes_each_grouping_are_told() {
+    let job = job("INSERT INTO out SELECT window_end(w) AS closed, max(n) AS most FROM \
+             (SELECT hop(late, INTERVAL '5 seconds', INTERVAL '10 seconds') AS w, a % 10 AS k, count(*) AS n \
+              FROM (SELECT ts + INTERVAL '1 second' AS late, a FROM t) AS moved GROUP BY w, k) AS counts GROUP BY w; \
+         INSERT INTO other SELECT CAST(ts AS DATE) AS day, session, count(DISTINCT b) AS bs FROM \
+             (SELECT ts, b, upper(s) AS session FROM t) AS named GROUP BY CAST(ts AS DATE), session")
+    .unwrap();
+    let text = explain(&job.plan);
+    assert_eq!(text, GROUPINGS, "the plan is now:\n{text}");
+}
+
+#[test]
+fn what_never_closes_is_told() {
+    let told = |query: &str| {
+        let text = format!(
+            "CREATE EXTERNAL TABLE changing STORED AS JSON LOCATION 'test://c' OPTIONS ('mode' 'update'); INSERT INTO changing {query}"
+        );
+        explain(&job(&text).unwrap().plan)
+    };
+    for (query, words) in [
+        ("SELECT a, count(*) AS n FROM t GROUP BY a", "group by [a], never closing: no key is an event time"),
+        ("SELECT count(*) AS n FROM t GROUP BY tumble(to_timestamp_micros(a), INTERVAL '1 second')", "the window's time is no event time"),
+        (
+            "SELECT count(*) AS n FROM t GROUP BY tumble(proc_time(), INTERVAL '1 second')",
+            "when the batch's time reaches the end of tumble(1s)",
+        ),
+        ("SELECT ts, count(*) AS n FROM t GROUP BY ts", "group by [ts], closing when the watermark passes ts"),
+    ] {
+        let text = told(query);
+        assert!(text.contains(words), "{query}: {words}\n{text}");
+    }
+}

@@ -86,3 +86,32 @@ fn a_mode_that_a_grouping_can_not_give_is_refused_with_the_way_out() {
         assert_says(&error(&format!("INSERT INTO out SELECT count(*) FROM t GROUP BY {window}")), &[said]);
     }
 }
+
+#[test]
+fn a_grouping_is_named_as_the_user_wrote_it() {
+    for (query, words) in [
+        ("SELECT count(*) FROM t GROUP BY tumble(to_timestamp_micros(a), INTERVAL '1 day 5 seconds')", "INTERVAL '1d 5s'"),
+        ("SELECT count(*) FROM t GROUP BY CAST(a AS VARCHAR)", "GROUP BY CAST(t.a AS Utf8)"),
+    ] {
+        assert_says(&error(&format!("INSERT INTO out {query}")), &["sink 'out'", words, "'append'"]);
+    }
+}
+
+#[test]
+fn a_condition_that_an_update_could_undo_is_refused() {
+    let update = "CREATE EXTERNAL TABLE changing STORED AS JSON LOCATION 'test://c' OPTIONS ('mode' 'update');";
+    let message =
+        error(&format!("{update} INSERT INTO changing SELECT a, max(ts) FROM t GROUP BY a HAVING max(ts) - min(ts) > INTERVAL '1 hour'"));
+    assert_says(&message, &["sink 'changing'", "INTERVAL '3600s'", "which changes", "'update' writes new rows only", "'complete'"]);
+    let session = error(&format!("{update} INSERT INTO changing SELECT count(*) FROM t GROUP BY session(ts, INTERVAL '1 hour')"));
+    assert_says(&session, &["session(t.ts, INTERVAL '3600s')", "'update' can't be given", "'append'", "'complete'"]);
+}
+
+#[test]
+fn an_aggregate_that_can_not_be_computed_is_refused_before_the_first_batch() {
+    let update = "CREATE EXTERNAL TABLE changing STORED AS JSON LOCATION 'test://c' OPTIONS ('mode' 'update');";
+    let refused = |select: &str| error(&format!("{update} INSERT INTO changing SELECT {select} FROM t"));
+    assert_says(&refused("approx_distinct(f)"), &["sink 'changing'", "approx_distinct", "Float64"]);
+    assert_says(&refused("array_agg(DISTINCT a ORDER BY b)"), &["array_agg", "DISTINCT"]);
+    assert_says(&refused("string_agg(DISTINCT s, s)"), &["string_agg"]);
+}

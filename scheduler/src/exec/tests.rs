@@ -189,6 +189,7 @@ fn node(id: &str, kind: NodeKind, inputs: &[usize]) -> Node {
         inputs: inputs.iter().map(|&input| NodeId(input).into()).collect(),
         bounds: inputs.iter().map(|_| TimeBound::default()).collect(),
         outputs: vec![schema()],
+        event_times: Default::default(),
     }
 }
 

@@ -75,7 +75,14 @@ impl Planner {
             let (settings, schema, scan) = (statics::settings(table.id.clone()), Arc::clone(&table.schema), Arc::clone(&table.scan));
             let outputs = vec![scan.projected(&schema)?];
             let id = OperatorId::from(format!("static-{}", table.id));
-            planner.nodes.push(Node { id, kind: NodeKind::Scan(index), inputs: Vec::new(), bounds: Vec::new(), outputs });
+            planner.nodes.push(Node {
+                id,
+                kind: NodeKind::Scan(index),
+                inputs: Vec::new(),
+                bounds: Vec::new(),
+                outputs,
+                event_times: BTreeSet::new(),
+            });
             planner.sources.push(PlannedSource { settings, schema, scan, description: table.description.clone() });
         }
         let translated = planner.translate(plan)?;

@@ -386,6 +386,7 @@ impl World {
             bounds: vec![TimeBound::default(); Vec::<Upstream>::len(&inputs)],
             inputs,
             outputs: vec![schema()],
+            event_times: Default::default(),
         };
         let sink = SinkSettings { id: SinkId::from("out"), mode: SinkMode::Append, location: Location::parse(&self.root).unwrap() };
         Arc::new(Plan {
