@@ -100,15 +100,15 @@ impl Events {
         TempDir::new_in(self.root.path())
     }
 
-    /// The table in SQL, with its event time, cut into [`BATCHES`] batches.
-    pub fn definition(&self) -> String {
+    /// The table in SQL, with its event time, cut into so many batches.
+    pub fn definition(&self, batches: u64) -> String {
         format!(
             "CREATE UNBOUNDED EXTERNAL TABLE {} ({}) STORED AS PARQUET LOCATION '{}/'
                  OPTIONS ('max_files_per_batch' '{}', 'event_time' 'date_time', 'watermark_delay' '2 seconds');",
             self.table.name(),
             self.table.columns(),
             self.directory().display(),
-            self.files.div_ceil(BATCHES)
+            self.files.div_ceil(batches)
         )
     }
 }

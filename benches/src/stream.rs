@@ -1,6 +1,6 @@
 //! Waterclock's side: a job in SQL, run in this process until it has caught up.
 
-use crate::events::Events;
+use crate::events::{BATCHES, Events};
 use crate::queries::Query;
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -108,7 +108,7 @@ pub fn query(events: &Events, query: &Query, sink: Sink, settings: &Settings) ->
         Sink::Blackhole => ("STORED AS BLACKHOLE LOCATION 'blackhole://'".to_owned(), String::new()),
         Sink::Parquet => (format!("STORED AS PARQUET LOCATION '{}/out/'", scratch.path().display()), format!(", 'compression' '{CODEC}'")),
     };
-    let (table, mode, select) = (events.definition(), query.mode, query.sql);
+    let (table, mode, select) = (events.definition(BATCHES), query.mode, query.sql);
     let sql = format!("{table} CREATE EXTERNAL TABLE result {sink} OPTIONS ('mode' '{mode}'{codec}); INSERT INTO result {select};");
     run(&sql, &scratch.path().join("checkpoint"), &Settings { drain: true, ..settings.clone() })
 }

@@ -11,8 +11,8 @@ use waterclock_benches::one_shot::OneShot;
 use waterclock_benches::queries::STATEFUL;
 use waterclock_benches::stream::{self, Settings};
 
-/// 25 seconds of event time: some windows close on the way, the others at the end.
-const EVENTS: u64 = 250_000;
+/// 15 seconds of event time: some windows close on the way, the others at the end.
+const EVENTS: u64 = 150_000;
 
 fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let mut json = LineDelimitedWriter::new(Vec::new());
@@ -30,13 +30,13 @@ fn sorted(mut lines: Vec<String>) -> Vec<String> {
 fn queries_with_a_memory_give_the_answer_over_all_events() {
     let (bids, auctions) = (Events::generate(Table::Bid, EVENTS).unwrap(), Events::generate(Table::Auction, EVENTS).unwrap());
     let one_shot = OneShot::open([&bids, &auctions], 2).unwrap();
-    for query in STATEFUL {
+    for (query, batches) in STATEFUL.into_iter().flat_map(|query| [(query, 1), (query, 7)]) {
         let events = if query.table == Table::Bid { &bids } else { &auctions };
         let scratch = events.scratch().unwrap();
         let (output, mode) = (scratch.path().join("out"), if query.mode == "update" { "complete" } else { query.mode });
         let sql = format!(
             "{} CREATE EXTERNAL TABLE result STORED AS JSON LOCATION '{}/' OPTIONS ('mode' '{mode}'); INSERT INTO result {};",
-            events.definition(),
+            events.definition(batches),
             output.display(),
             query.sql
         );
@@ -46,6 +46,6 @@ fn queries_with_a_memory_give_the_answer_over_all_events() {
         let found = if mode == "complete" { files.pop().unwrap() } else { files.concat() };
         let answer = lines(&one_shot.rows(query.one_shot).unwrap());
         assert!(!answer.is_empty(), "{} has an answer", query.name);
-        assert!(sorted(found.lines().map(str::to_owned).collect()) == answer, "{} differs", query.name);
+        assert!(sorted(found.lines().map(str::to_owned).collect()) == answer, "{} differs in {batches} batches", query.name);
     }
 }

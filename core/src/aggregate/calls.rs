@@ -10,6 +10,8 @@ use arrow::compute::{filter, prep_null_mask_filter, take};
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion_physical_expr::expressions::Literal;
+use rayon::prelude::*;
 use std::fmt;
 use std::sync::Arc;
 
@@ -55,7 +57,7 @@ impl CallSpec {
     /// What its state means, in words: types and constants, not how arguments are computed.
     pub(super) fn meaning(&self) -> String {
         let argument = |argument: &Arc<dyn PhysicalExpr>| {
-            if argument.is::<datafusion_physical_expr::expressions::Literal>() {
+            if argument.is::<Literal>() {
                 return argument.to_string();
             }
             argument.data_type(&self.schema).map_or_else(|_| "?".to_owned(), |data_type| data_type.to_string())
@@ -71,6 +73,19 @@ impl CallSpec {
     }
 }
 
+/// Whether calls are worked on side by side for so many rows: where few groups, or one, take all rows, nothing else could be.
+fn is_worth_dividing(rows: usize, calls: usize) -> bool {
+    calls > 1 && rows * calls >= 1 << 15
+}
+
+/// The arguments of calls for rows, which are numbered from `sequence` by arrival.
+pub(super) fn inputs(calls: &[CallSpec], rows: &RecordBatch, sequence: i64) -> Result<Vec<CallInput>> {
+    if is_worth_dividing(rows.num_rows(), calls.len()) {
+        return calls.par_iter().map(|call| call.input(rows, sequence)).collect();
+    }
+    calls.iter().map(|call| call.input(rows, sequence)).collect()
+}
+
 /// What a call is given by some rows.
 #[derive(Clone)]
 pub(super) struct CallInput {
@@ -79,8 +94,17 @@ pub(super) struct CallInput {
 }
 
 impl CallSpec {
-    /// The call's arguments for rows, which are numbered from `sequence` by arrival.
-    pub(super) fn input(&self, rows: &RecordBatch, sequence: i64) -> Result<CallInput> {
+    /// Whether its result is another one after every row: it counts all of them.
+    pub(super) fn changes_with_every_row(&self) -> bool {
+        let is_constant =
+            |argument: &Arc<dyn PhysicalExpr>| argument.downcast_ref::<Literal>().is_some_and(|literal| !literal.value().is_null());
+        self.function.fun().name() == "count"
+            && !self.distinct
+            && self.filter.is_none()
+            && self.function.expressions().iter().all(is_constant)
+    }
+
+    fn input(&self, rows: &RecordBatch, sequence: i64) -> Result<CallInput> {
         let evaluate = |expression: &Arc<dyn PhysicalExpr>| {
             let value = expression.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()));
             value.or_error(ErrorKind::BadData, || format!("computing {expression} for {}", self.function.name()))
@@ -88,7 +112,7 @@ impl CallSpec {
         let mut arguments: Vec<ArrayRef> = Vec::new();
         let counts_rows = self.function.fun().name() == "count" && !self.distinct;
         for expression in self.function.expressions() {
-            let is_literal = expression.is::<datafusion_physical_expr::expressions::Literal>();
+            let is_literal = expression.is::<Literal>();
             let array = if counts_rows && is_literal { literal(&expression, rows)? } else { Some(evaluate(&expression)?) };
             arguments.extend(array);
         }
@@ -223,6 +247,9 @@ impl Slots {
     }
 
     pub(super) fn update(&mut self, slots: &[u32], inputs: &[CallInput]) -> Result<()> {
+        if is_worth_dividing(slots.len(), self.calls.len()) {
+            return self.calls.par_iter_mut().zip(inputs).try_for_each(|(call, input)| call.update(slots, input));
+        }
         self.calls.iter_mut().zip(inputs).try_for_each(|(call, input)| call.update(slots, input))
     }
 

@@ -3,6 +3,7 @@
 //! The function behind it is given each value once. The set is a table of state of its own, so that a batch writes the values that it
 //! added, not the set. What a stored set tells of a row is its value alone: so further arguments are constants, and an order is by the value.
 
+use super::interned::Interned;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::state::canonical_key;
 use arrow::array::{Array, ArrayRef, BooleanArray, ListArray};
@@ -12,10 +13,7 @@ use arrow::row::{RowConverter, SortField};
 use datafusion_common::ScalarValue;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion_physical_expr::expressions::Literal;
-use std::collections::HashSet;
 use std::sync::Arc;
-
-type Value = Arc<[u8]>;
 
 /// See the [module](self).
 pub(super) struct DistinctSets {
@@ -24,9 +22,16 @@ pub(super) struct DistinctSets {
     constants: Vec<ScalarValue>,
     /// How many columns of the order follow the arguments: each is the value.
     orders: usize,
-    sets: Vec<HashSet<Value, xxhash_rust::xxh3::Xxh3DefaultBuilder>>,
-    /// What was added since the last checkpoint.
-    added: Vec<(u32, Value)>,
+    /// The values of all slots; each belongs to its slot.
+    values: Interned,
+    /// By slot, the numbers of its values.
+    sets: Vec<Vec<u32>>,
+    /// Numbers below this have been in use.
+    next: u32,
+    /// Those of them that are free.
+    free: Vec<u32>,
+    /// What was added since the last checkpoint, with the slot of each.
+    added: Vec<(u32, u32)>,
 }
 
 impl DistinctSets {
@@ -52,15 +57,26 @@ impl DistinctSets {
         let converter = RowConverter::new(vec![SortField::new(data_type.clone())]);
         let converter = converter.or_error(ErrorKind::Config, || format!("{name}: values of the type {data_type} can't be DISTINCT"))?;
         let constants = others.iter().map(constant).collect::<Result<_>>()?;
-        Ok(Self { converter, constants, orders: function.order_bys().len(), sets: Vec::new(), added: Vec::new() })
+        Ok(Self {
+            converter,
+            constants,
+            orders: function.order_bys().len(),
+            values: Interned::default(),
+            sets: Vec::new(),
+            next: 0,
+            free: Vec::new(),
+            added: Vec::new(),
+        })
     }
 
     pub(super) fn resize(&mut self, slots: usize) {
-        self.sets.resize_with(slots, HashSet::default);
+        self.sets.resize_with(slots, Vec::new);
     }
 
     pub(super) fn clear(&mut self, slot: u32) {
-        self.sets[slot as usize] = HashSet::default();
+        let numbers = std::mem::take(&mut self.sets[slot as usize]);
+        numbers.iter().for_each(|number| self.values.remove(*number));
+        self.free.extend(numbers);
     }
 
     /// The function's arguments for values.
@@ -78,12 +94,17 @@ impl DistinctSets {
         let rows = self.converter.convert_columns(&[values]).or_error(ErrorKind::Internal, || "encoding values".into())?;
         let mut new = Vec::with_capacity(slots.len());
         for (row, &slot) in rows.iter().zip(slots) {
-            let set = &mut self.sets[slot as usize];
-            let is_new = !set.contains(row.as_ref());
+            let (next, free) = (&mut self.next, &mut self.free);
+            let number = || {
+                free.pop().unwrap_or_else(|| {
+                    *next += 1;
+                    *next - 1
+                })
+            };
+            let (number, is_new) = self.values.intern(slot, row.as_ref(), number);
             if is_new {
-                let value: Value = row.as_ref().into();
-                set.insert(Arc::clone(&value));
-                self.added.push((slot, value));
+                self.sets[slot as usize].push(number);
+                self.added.push((slot, number));
             }
             new.push(is_new);
         }
@@ -92,10 +113,10 @@ impl DistinctSets {
 
     /// How many values each slot has, and all of them, sorted within each.
     pub(super) fn sorted(&self, slots: &[u32]) -> Result<(Vec<usize>, ArrayRef)> {
-        let mut all: Vec<&Value> = Vec::new();
+        let mut all: Vec<&[u8]> = Vec::new();
         let mut lengths = Vec::with_capacity(slots.len());
         for &slot in slots {
-            let mut set: Vec<&Value> = self.sets[slot as usize].iter().collect();
+            let mut set: Vec<&[u8]> = self.sets[slot as usize].iter().filter_map(|number| self.values.get(*number)).collect();
             set.sort_unstable();
             lengths.push(set.len());
             all.extend(set);
@@ -114,8 +135,9 @@ impl DistinctSets {
     /// What was added since the last time, with the slot of each; slots that are gone are left out.
     pub(super) fn take_added(&mut self, is_live: impl Fn(u32) -> bool) -> Result<(Vec<u32>, ArrayRef)> {
         let mut added = std::mem::take(&mut self.added);
-        added.retain(|(slot, _)| is_live(*slot));
-        let values = self.decode(added.iter().map(|(_, value)| value))?;
+        // A slot that went took its values along, and their numbers may be others' by now.
+        added.retain(|(slot, number)| is_live(*slot) && self.values.owner(*number) == Some(*slot));
+        let values = self.decode(added.iter().filter_map(|(_, number)| self.values.get(*number)))?;
         Ok((added.into_iter().map(|(slot, _)| slot).collect(), values))
     }
 
@@ -129,7 +151,7 @@ impl DistinctSets {
         self.added.retain(|(other, _)| *other != slot);
     }
 
-    fn decode<'a>(&self, values: impl Iterator<Item = &'a Value>) -> Result<ArrayRef> {
+    fn decode<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> Result<ArrayRef> {
         let parser = self.converter.parser();
         let mut columns = self
             .converter

@@ -4,7 +4,7 @@
 //! checkpointed: the groups that a batch changed, nothing else; a group dies by the watermark, so closing a window writes nothing.
 //!
 //! - [`accumulators`]: the aggregate functions, in columns: one slot per group. [`calls`]: with FILTER and arguments. [`distinct`]: DISTINCT.
-//! - [`keys`]: from keys to slots. [`groups`]: keys and slots, and what a batch changed.
+//! - [`interned`]: byte strings with numbers; [`keys`]: from keys to slots. [`groups`]: keys and slots, and what a batch changed.
 //! - [`windowed`]: the operator for everything but sessions: groups per pane or window, or one table for all. [`sessions`]: sessions.
 //! - [`spec`]: what is aggregated, by what, and how it is emitted; makes the operators.
 
@@ -12,6 +12,7 @@ mod accumulators;
 mod calls;
 mod distinct;
 mod groups;
+mod interned;
 mod keys;
 mod sessions;
 mod spec;

@@ -3,7 +3,7 @@
 //! Whether a row is late is judged after merging: a session that was made by this batch alone and has closed before it holds late rows
 //! only. So such sessions are kept until the batch's rows are all there.
 
-use super::calls::{CallInput, Slots};
+use super::calls::{CallInput, Slots, inputs};
 use super::keys::KeyTable;
 use super::spec::{Aggregate, Clock, Emit, GroupTime, evaluate, state_rows, times};
 use crate::batch::BatchContext;
@@ -139,7 +139,7 @@ impl Sessions {
     fn inputs(&mut self, rows: &RecordBatch) -> Result<Vec<CallInput>> {
         let sequence = self.sequence;
         self.sequence += rows.num_rows() as i64;
-        self.spec.calls.iter().map(|call| call.input(rows, sequence)).collect()
+        inputs(&self.spec.calls, rows, sequence)
     }
 
     /// Drops sessions that hold late rows only; what is left of the batch's sessions stays.

@@ -4,7 +4,7 @@
 //! those that it holds. Elsewhere a unit is a window, because each change of each window is to be seen. Closing drops whole units. Groups
 //! that are bounded by a key of theirs, or not at all, are one unit.
 
-use super::calls::CallInput;
+use super::calls::{CallInput, CallSpec, inputs};
 use super::groups::{Groups, Remember};
 use super::spec::{Aggregate, Clock, Emit, GroupTime, evaluate, expiries, state_rows, times};
 use crate::batch::BatchContext;
@@ -89,7 +89,8 @@ impl Windowed {
         match self.units.entry(unit) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
-                let remember = if self.spec.emit == Emit::Updated { Remember::Results } else { Remember::Nothing };
+                let compares = self.spec.emit == Emit::Updated && !self.spec.calls.iter().any(CallSpec::changes_with_every_row);
+                let remember = if compares { Remember::Results } else { Remember::Nothing };
                 Ok(entry.insert(Groups::new(&self.key_types, &self.spec.calls, remember)?))
             }
         }
@@ -143,7 +144,7 @@ impl Windowed {
     fn inputs(&mut self, rows: &RecordBatch) -> Result<Vec<CallInput>> {
         let sequence = self.sequence;
         self.sequence += rows.num_rows() as i64;
-        self.spec.calls.iter().map(|call| call.input(rows, sequence)).collect()
+        inputs(&self.spec.calls, rows, sequence)
     }
 
     /// Leaves out rows whose group has closed.

@@ -8,7 +8,8 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute::{concat, concat_batches, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::row::{RowConverter, SortField};
-use std::collections::HashMap;
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// One layer that says the same as these, oldest first, of one table: the last row of each key. `complete` says that no layer lies
 /// below them, so that keys that went need not be remembered, nor rows that the watermark has killed. Rows are in the order in which their
@@ -47,13 +48,20 @@ fn last_of_each_key(rows: &RecordBatch, key_columns: usize) -> Result<Vec<u64>> 
     let fields = keys.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let converter = RowConverter::new(fields).or_error(ErrorKind::Internal, || "a column of this type can't be a key".into())?;
     let encoded = converter.convert_columns(keys).or_error(ErrorKind::Internal, || "encoding keys".into())?;
-    let mut last = HashMap::with_capacity(rows.num_rows());
-    for (index, key) in encoded.iter().enumerate() {
-        last.insert(key, index as u64);
+    let mut seen: HashTable<(u64, usize)> = HashTable::with_capacity(rows.num_rows());
+    let mut last = Vec::with_capacity(rows.num_rows());
+    // From the end, the first of each key is its last.
+    for index in (0..rows.num_rows()).rev() {
+        let key = encoded.row(index);
+        let hash = xxh3_64(key.as_ref());
+        let is_same = |(other_hash, other): &(u64, usize)| *other_hash == hash && encoded.row(*other) == key;
+        if seen.find(hash, is_same).is_none() {
+            seen.insert_unique(hash, (hash, index), |(hash, _)| *hash);
+            last.push(index as u64);
+        }
     }
-    let mut indices: Vec<u64> = last.into_values().collect();
-    indices.sort_unstable();
-    Ok(indices)
+    last.reverse();
+    Ok(last)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::exchange::partition;
 use super::flow::{BoundTransforms, Flow, Receiver, Target};
 use super::{BatchFailure, PartitionOutput, SourceOutput};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::compute::concat_batches;
 use datafusion_physical_expr::PhysicalExpr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +45,17 @@ pub(super) struct LaneSource {
     pub(super) dead_letter: Option<Arc<dyn Staging>>,
 }
 
+/// Rows change hands in pieces of at least so many, or of all that a lane has: a piece is divided among all tasks, and much smaller parts
+/// would cost more than the work on them.
+const EXCHANGED_ROWS: usize = 1 << 16;
+
+/// Rows on their way to an input of an operator.
+#[derive(Default)]
+struct Pending {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+}
+
 /// Rows for one input of an operator, divided among its tasks.
 pub(super) struct Exchanged {
     pub(super) node: NodeId,
@@ -58,6 +70,7 @@ pub(super) struct LaneTask {
     source: Arc<LaneSource>,
     writers: BTreeMap<usize, Box<dyn LaneWriter>>,
     dead_letter: Option<Box<dyn LaneWriter>>,
+    pending: BTreeMap<(NodeId, Port), Pending>,
     exchanged: Vec<Exchanged>,
     partitions: BTreeMap<PartitionId, PartitionOutput>,
     bad_rows: u64,
@@ -73,8 +86,17 @@ pub(super) struct LaneResult {
 
 impl LaneTask {
     pub(super) fn new(lane: Lane, shared: Arc<BatchShared>, source: Arc<LaneSource>) -> Self {
-        let (writers, partitions) = (BTreeMap::new(), BTreeMap::new());
-        Self { lane, shared, source, writers, dead_letter: None, exchanged: Vec::new(), partitions, bad_rows: 0 }
+        Self {
+            lane,
+            shared,
+            source,
+            writers: BTreeMap::new(),
+            dead_letter: None,
+            pending: BTreeMap::new(),
+            exchanged: Vec::new(),
+            partitions: BTreeMap::new(),
+            bad_rows: 0,
+        }
     }
 
     /// Works until the split ends, or until storage can't keep up. Returns whether the split has ended.
@@ -123,7 +145,10 @@ impl LaneTask {
     }
 
     /// Hands over what the writers still hold.
-    pub(super) fn finish(self) -> Result<LaneResult> {
+    pub(super) fn finish(mut self) -> Result<LaneResult> {
+        for ((node, port), pending) in std::mem::take(&mut self.pending) {
+            self.exchanged.push(self.shared.divide(node, port, &pending.batches)?);
+        }
         let mut sinks = BTreeMap::new();
         for (sink, writer) in self.writers {
             sinks.insert(sink, writer.finish()?);
@@ -139,7 +164,14 @@ impl Receiver for LaneTask {
         match target {
             Target::Sink(sink) => write(&mut self.writers, &self.shared.sinks, self.lane, sink, &rows),
             Target::Exchange(node, port) => {
-                self.exchanged.push(self.shared.divide(node, port, &rows)?);
+                let mut pending = self.pending.remove(&(node, port)).unwrap_or_default();
+                pending.rows += rows.num_rows();
+                pending.batches.push(rows);
+                if pending.rows < EXCHANGED_ROWS {
+                    self.pending.insert((node, port), pending);
+                } else {
+                    self.exchanged.push(self.shared.divide(node, port, &pending.batches)?);
+                }
                 Ok(())
             }
         }
@@ -147,10 +179,15 @@ impl Receiver for LaneTask {
 }
 
 impl BatchShared {
-    pub(super) fn divide(&self, node: NodeId, port: Port, rows: &RecordBatch) -> Result<Exchanged> {
-        let exchange =
-            self.exchanges.get(&(node, port)).ok_or_else(|| Error::internal("rows for an operator that the plan has no exchange for"))?;
-        Ok(Exchanged { node, port, by_task: partition(rows, &exchange.keys, exchange.tasks)? })
+    /// Divides rows of one input among the operator's tasks.
+    pub(super) fn divide(&self, node: NodeId, port: Port, rows: &[RecordBatch]) -> Result<Exchanged> {
+        let exchange = self.exchanges.get(&(node, port)).zip(rows.first());
+        let (exchange, first) = exchange.ok_or_else(|| Error::internal("rows for an operator that the plan has no exchange for"))?;
+        let rows = match rows {
+            [one] => one.clone(),
+            several => concat_batches(first.schema_ref(), several).or_error(ErrorKind::Internal, || "gathering rows".into())?,
+        };
+        Ok(Exchanged { node, port, by_task: partition(&rows, &exchange.keys, exchange.tasks)? })
     }
 }
 

@@ -173,16 +173,17 @@ impl Gathered<'_> {
             Ok(ends.0)
         };
         let delivered: Vec<Vec<(Target, RecordBatch)>> = self.pool.install(|| outputs.into_par_iter().map(push).collect::<Result<_>>())?;
+        let mut exchanged: BTreeMap<(NodeId, Port), Vec<RecordBatch>> = BTreeMap::new();
         for (target, rows) in delivered.into_iter().flatten() {
             match target {
                 Target::Sink(sink) => {
                     let lane = Lane(self.first_operator_lane + node.0);
                     write(self.writers.entry(node).or_default(), &self.shared.sinks, lane, sink, &rows)?;
                 }
-                Target::Exchange(to, port) => self.receive(self.shared.divide(to, port, &rows)?)?,
+                Target::Exchange(to, port) => exchanged.entry((to, port)).or_default().push(rows),
             }
         }
-        Ok(())
+        exchanged.into_iter().try_for_each(|((to, port), rows)| self.receive(self.shared.divide(to, port, &rows)?))
     }
 
     /// Lets the watermarks flow through the plan: each operator takes the rest of its rows, advances and emits, before the next.

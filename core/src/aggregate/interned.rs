@@ -1,0 +1,132 @@
+//! Byte strings with numbers, found by their content and an owner, in one piece of memory.
+//!
+//! Groups find their slot by it, and sets their values. A number is chosen by the caller. What is removed leaves a gap; the memory is
+//! packed when more than half of it is gaps.
+
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// See the [module](self).
+#[derive(Default)]
+pub(super) struct Interned {
+    table: HashTable<Entry>,
+    /// By number; none for one that is not in use.
+    spans: Vec<Option<Span>>,
+    bytes: Vec<u8>,
+    /// How many of the bytes belong to no number.
+    gaps: usize,
+}
+
+struct Entry {
+    hash: u64,
+    number: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    owner: u32,
+    start: usize,
+    length: usize,
+}
+
+impl Span {
+    fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start..self.start + self.length]
+    }
+}
+
+fn hash_of(owner: u32, content: &[u8]) -> u64 {
+    xxh3_64_with_seed(content, u64::from(owner))
+}
+
+impl Interned {
+    /// The number of a content of an owner's, and whether it is new: then it is that of `number`, which must not be in use.
+    pub(super) fn intern(&mut self, owner: u32, content: &[u8], number: impl FnOnce() -> u32) -> (u32, bool) {
+        let hash = hash_of(owner, content);
+        let (spans, bytes) = (&self.spans, &self.bytes);
+        let is_same = |entry: &Entry| {
+            entry.hash == hash && spans[entry.number as usize].is_some_and(|span| span.owner == owner && span.of(bytes) == content)
+        };
+        if let Some(found) = self.table.find(hash, is_same) {
+            return (found.number, false);
+        }
+        let number = number();
+        if self.spans.len() <= number as usize {
+            self.spans.resize(number as usize + 1, None);
+        }
+        self.spans[number as usize] = Some(Span { owner, start: self.bytes.len(), length: content.len() });
+        self.bytes.extend_from_slice(content);
+        self.table.insert_unique(hash, Entry { hash, number }, |entry| entry.hash);
+        (number, true)
+    }
+
+    /// The content of a number in use.
+    pub(super) fn get(&self, number: u32) -> Option<&[u8]> {
+        self.spans.get(number as usize).copied().flatten().map(|span| span.of(&self.bytes))
+    }
+
+    /// Whose a number in use is.
+    pub(super) fn owner(&self, number: u32) -> Option<u32> {
+        self.spans.get(number as usize).copied().flatten().map(|span| span.owner)
+    }
+
+    /// The numbers in use, ascending.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        (0u32..).zip(&self.spans).filter(|(_, span)| span.is_some()).map(|(number, _)| number)
+    }
+
+    /// Frees a number.
+    pub(super) fn remove(&mut self, number: u32) {
+        let Some(span) = self.spans.get_mut(number as usize).and_then(Option::take) else { return };
+        let hash = hash_of(span.owner, span.of(&self.bytes));
+        if let Ok(entry) = self.table.find_entry(hash, |entry| entry.number == number) {
+            entry.remove();
+        }
+        self.gaps += span.length;
+        if self.gaps > self.bytes.len() / 2 {
+            self.pack();
+        }
+    }
+
+    fn pack(&mut self) {
+        let mut packed = Vec::with_capacity(self.bytes.len() - self.gaps);
+        for span in self.spans.iter_mut().flatten() {
+            let start = packed.len();
+            packed.extend_from_slice(span.of(&self.bytes));
+            span.start = start;
+        }
+        (self.bytes, self.gaps) = (packed, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_from_contents_to_numbers(steps in prop::collection::vec((any::<bool>(), 0u32..3, "[ab]{0,3}"), 0..200)) {
+            let (mut interned, mut model) = (Interned::default(), BTreeMap::<(u32, String), u32>::new());
+            for (insert, owner, content) in steps {
+                let key = (owner, content.clone());
+                if insert {
+                    let free = (0..).find(|number| !model.values().any(|used| used == number)).unwrap_or(0);
+                    let known = model.get(&key).copied();
+                    prop_assert_eq!(interned.intern(owner, content.as_bytes(), || free), (known.unwrap_or(free), known.is_none()));
+                    model.insert(key, known.unwrap_or(free));
+                } else if let Some(number) = model.remove(&key) {
+                    interned.remove(number);
+                    prop_assert_eq!(interned.get(number), None);
+                }
+                for ((_, content), number) in &model {
+                    prop_assert_eq!(interned.get(*number), Some(content.as_bytes()));
+                }
+                let mut numbers: Vec<u32> = model.values().copied().collect();
+                numbers.sort_unstable();
+                prop_assert_eq!(interned.numbers().collect::<Vec<_>>(), numbers);
+            }
+        }
+    }
+}
