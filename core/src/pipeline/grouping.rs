@@ -169,7 +169,7 @@ fn emit(node: &AggregateNode, mode: SinkMode, ending: &Ending) -> Result<Emit> {
         SinkMode::Append if ending.ends => Ok(Emit::Closed),
         SinkMode::Append if matches!(ending.time, GroupTime::Window { .. }) => refuse(
             "the mode 'append' writes a window once it has closed, and nothing closes these: their time is no event time; give the table the \
-             option 'event_time' with this column (it stays one through aliases, plus and minus a constant, date_trunc and window_time), or \
+             option 'event_time' with this column (it stays one through aliases, plus and minus a constant, date_trunc, window_time and window_end), or \
              use proc_time(), or the sink's mode 'update' or 'complete'",
         ),
         SinkMode::Append => refuse(

@@ -1,8 +1,8 @@
 //! Which columns keep an event time.
 //!
-//! A column keeps it if it is the event time itself, an alias of it, it plus or minus a constant, or truncated, also to a DATE; or if it is a window over it, and
-//! `window_time` of that. A watermark bounds such a column through the [`TimeBound`] that its expressions make. Nothing else is an event time
-//! downstream.
+//! A column keeps it if it is the event time itself, an alias of it, it plus or minus a constant, or truncated, also to a DATE; or if it is
+//! a window over it, and `window_time` or `window_end` of that. A watermark bounds such a column through the [`TimeBound`] that its
+//! expressions make. Nothing else is an event time downstream.
 
 use super::config_error;
 use crate::error::Result;
@@ -14,7 +14,8 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, DFSchema, ScalarValue};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::{Expr, Operator};
-use datafusion_physical_expr::create_physical_expr;
+use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use std::sync::Arc;
 
 /// What a column says of time.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,19 +59,31 @@ pub(super) fn derive(expression: &Expr, of: &dyn Fn(&Column) -> Option<TimeColum
     if let Some((part, window)) = window_part(expression) {
         return Ok(match (part, derive(window, of)?) {
             (WindowPart::Time, Some(TimeColumn::Window(bound))) => Some(TimeColumn::Event(bound)),
+            // Windows that are still expected end behind the watermark, not at it.
+            (WindowPart::End, Some(TimeColumn::Window(bound))) => {
+                let microsecond = ScalarValue::new_interval_mdn(0, 0, 1_000);
+                let behind = Expr::Column(Column::new_unqualified("time")) + Expr::Literal(microsecond, None);
+                Some(TimeColumn::Event(bound.then(step(&behind)?.0)))
+            }
             _ => None,
         });
     }
     let Some(time) = rising_in(expression) else { return Ok(None) };
     let Some(TimeColumn::Event(bound)) = derive(time, of)? else { return Ok(None) };
-    let step = replaced(expression, time)?;
-    let schema = DFSchema::try_from(TimeBound::input_schema()).map_err(config_error)?;
-    let step = create_physical_expr(&step, &schema, &ExecutionProps::new(), &Default::default()).map_err(config_error)?;
-    Ok(match step.data_type(schema.as_arrow()).map_err(config_error)? {
+    let (step, data_type) = step(&replaced(expression, time)?)?;
+    Ok(match data_type {
         DataType::Timestamp(_, None) => Some(TimeColumn::Event(bound.then(step))),
         DataType::Date32 => Some(TimeColumn::Day(bound.then(step))),
         _ => None,
     })
+}
+
+/// An expression over the one column of a bound, and its type.
+fn step(expression: &Expr) -> Result<(Arc<dyn PhysicalExpr>, DataType)> {
+    let schema = DFSchema::try_from(TimeBound::input_schema()).map_err(config_error)?;
+    let step = create_physical_expr(expression, &schema, &ExecutionProps::new(), &Default::default()).map_err(config_error)?;
+    let data_type = step.data_type(schema.as_arrow()).map_err(config_error)?;
+    Ok((step, data_type))
 }
 
 /// The part in which an expression never goes down, if it is of a known shape.
