@@ -57,7 +57,7 @@ fn sweep(side: &str) {
 }
 
 /// Where the process died; none if it came to its end.
-fn death(exit: &Exit) -> Option<(String, String)> {
+pub fn death(exit: &Exit) -> Option<(String, String)> {
     if exit.status.success() {
         return None;
     }

@@ -29,6 +29,11 @@ pub fn records(checkpoint: &Path) -> Vec<String> {
     paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
 }
 
+/// How many records of a kind there are: `open` or `batch`.
+pub fn of_kind(checkpoint: &Path, wanted: &str) -> usize {
+    records(checkpoint).iter().filter(|record| kind(record) == wanted).count()
+}
+
 /// All that a kill left behind.
 pub fn moments(checkpoint: &Path, sinks: &[PathBuf]) -> Vec<Moment> {
     let records = records(checkpoint);

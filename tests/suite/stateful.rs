@@ -1,5 +1,7 @@
 //! An operator with state and timers, behind the public traits: killed, and restored at another number of threads.
 
+mod sql;
+
 use crate::log::records;
 use crate::support::input::{Format, lay_down};
 use crate::support::output::{Files, assert_part_of, assert_same, read};
