@@ -5,6 +5,7 @@ pub mod aggregate;
 pub mod batch;
 pub mod connector;
 pub mod error;
+pub mod expressions;
 pub mod id;
 pub mod job;
 pub mod memory;

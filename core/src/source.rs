@@ -20,7 +20,7 @@ use crate::state::{StateChange, StateLayer};
 use crate::storage::Location;
 use crate::time::Timestamp;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use datafusion_expr::Expr;
 use futures::future::BoxFuture;
@@ -324,6 +324,22 @@ pub struct EventTime {
     pub delay: std::time::Duration,
     /// After how long without rows a partition no longer holds the table's watermark back; `None` is never.
     pub idle_timeout: Option<std::time::Duration>,
+}
+
+impl EventTime {
+    /// # Errors
+    /// `Config` if a source of this schema has no such column, or if it is no TIMESTAMP.
+    pub(crate) fn check(&self, schema: &SchemaRef) -> Result<()> {
+        let Self { column, .. } = self;
+        match schema.field_with_name(column) {
+            Ok(field) if field.data_type() == &DataType::Timestamp(TimeUnit::Microsecond, None) => Ok(()),
+            Ok(field) => Err(Error::config(format!("the event time '{column}' is {}; it must be a TIMESTAMP", field.data_type()))),
+            Err(_) => {
+                let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                Err(Error::config(format!("there is no column '{column}' for the event time; there are: {}", known.join(", "))))
+            }
+        }
+    }
 }
 
 /// What a table says of its source besides the connector's own options.

@@ -7,6 +7,8 @@
 mod aggregate;
 mod closure;
 mod errors;
+mod event_time;
+mod grouped;
 mod grouping;
 mod join;
 mod lateral;
@@ -18,6 +20,7 @@ mod supported;
 mod times;
 
 pub(crate) use errors::config_error;
+pub use grouped::GroupedStream;
 pub use join::JoinKind;
 pub(crate) use statics::settings as static_settings;
 pub use stream::Stream;
@@ -30,14 +33,13 @@ use crate::source::{CutLimits, OnBadRow, Source, SourceSettings};
 use crate::sql::language::{Language, StreamTable};
 use crate::sql::syntax;
 use crate::storage::Location;
-use arrow::datatypes::SchemaRef;
 use datafusion_common::TableReference;
-use datafusion_expr::{LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion_expr::{LogicalPlan, LogicalPlanBuilder, TableSource, lit};
 use datafusion_sql::parser::{DFParser, Statement};
 use datafusion_sql::planner::SqlToRel;
 use datafusion_sql::sqlparser::ast;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A job in the making. See the [module](self).
 pub struct Pipeline {
@@ -50,7 +52,7 @@ pub struct Pipeline {
 struct SourceEntry {
     settings: SourceSettings,
     source: Box<dyn Source>,
-    schema: SchemaRef,
+    table: Arc<StreamTable>,
     dead_letter: Option<Arc<dyn Sink>>,
     description: String,
 }
@@ -100,9 +102,10 @@ impl Pipeline {
         if dead_letter.is_some() != matches!(settings.on_bad_row, OnBadRow::DeadLetter(_)) {
             return Err(Error::config(format!("source '{id}': 'on_bad_row' and the place for bad rows disagree")));
         }
-        let schema = source.schema();
-        self.language.add_table(id.as_str(), Arc::new(StreamTable { schema: Arc::clone(&schema) }));
-        self.sources.push(SourceEntry { settings, source, schema, dead_letter, description });
+        let event_time = settings.event_time.clone().map_or_else(OnceLock::new, OnceLock::from);
+        let table = Arc::new(StreamTable { name: id.clone(), schema: source.schema(), event_time });
+        self.language.add_table(id.as_str(), Arc::clone(&table) as Arc<dyn TableSource>);
+        self.sources.push(SourceEntry { settings, source, table, dead_letter, description });
         Ok(())
     }
 
@@ -147,13 +150,21 @@ impl Pipeline {
         Ok(plan)
     }
 
-    /// Sends a stream to a sink, row by row as it is.
+    /// Sends a stream to a sink in the mode [`SinkMode::Append`]: rows that are final, groups once they have closed.
     ///
     /// # Errors
     /// `Config` if there is a sink of that name, or if the columns can't be written.
     pub fn sink(&mut self, name: &str, sink: Arc<dyn Sink>, stream: Stream) -> Result<()> {
+        self.sink_in_mode(name, sink, SinkMode::Append, stream)
+    }
+
+    /// Sends a stream to a sink in a mode: how results come out that later rows may change.
+    ///
+    /// # Errors
+    /// As [`sink`](Self::sink), and if the sink can't take the mode. Whether the stream can give it is seen by [`build`](Self::build).
+    pub fn sink_in_mode(&mut self, name: &str, sink: Arc<dyn Sink>, mode: SinkMode, stream: Stream) -> Result<()> {
         let location = Location::parse(&format!("process://{name}"))?;
-        let settings = SinkSettings { id: SinkId::from(name), mode: SinkMode::Append, location };
+        let settings = SinkSettings { id: SinkId::from(name), mode, location };
         self.add_sink(settings, sink, stream.into_plan())
     }
 
@@ -190,7 +201,8 @@ impl Pipeline {
         }
         let (mut planned, mut sources, mut dead_letters) = (Vec::new(), Vec::new(), Vec::new());
         for entry in self.sources.into_iter().filter(|entry| used.contains(entry.settings.id.as_str())) {
-            planned.push((entry.settings, entry.schema, entry.description));
+            let settings = SourceSettings { event_time: entry.table.event_time.get().cloned(), ..entry.settings };
+            planned.push((settings, Arc::clone(&entry.table.schema), entry.description));
             sources.push(entry.source);
             dead_letters.push(entry.dead_letter);
         }

@@ -34,7 +34,11 @@ impl Stream {
         Arc::clone(self.plan.schema().inner())
     }
 
-    fn build(self, step: impl FnOnce(LogicalPlanBuilder) -> datafusion_common::Result<LogicalPlanBuilder>) -> Result<Self> {
+    pub(super) fn plan(&self) -> &LogicalPlan {
+        &self.plan
+    }
+
+    pub(super) fn build(self, step: impl FnOnce(LogicalPlanBuilder) -> datafusion_common::Result<LogicalPlanBuilder>) -> Result<Self> {
         step(LogicalPlanBuilder::from(self.plan)).and_then(LogicalPlanBuilder::build).map(Self::of).map_err(config_error)
     }
 
@@ -76,6 +80,15 @@ impl Stream {
     /// `Config` if the columns differ in number or can't be made the same type.
     pub fn union(self, other: Stream) -> Result<Self> {
         self.build(|plan| plan.union(other.plan))
+    }
+
+    /// Each row once, however often it comes. Rows that hold an event time, or a window over one, are remembered until the watermark has
+    /// passed it; others for ever.
+    ///
+    /// # Errors
+    /// `Config` if the rows can't be planned.
+    pub fn distinct(self) -> Result<Self> {
+        self.build(LogicalPlanBuilder::distinct)
     }
 
     /// What a function makes of the rows, some thousands at a time. `id` names the operator in errors, and in `explain`; it is unique in the

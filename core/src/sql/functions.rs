@@ -94,6 +94,11 @@ pub(crate) fn on_batch_time(expression: Expr) -> Expr {
     expression.transform(replace).map_or(original, |replaced| replaced.data)
 }
 
+/// The batch's trigger time: the processing time of all its rows.
+pub fn proc_time() -> Expr {
+    BatchTime::function("proc_time", Part::Time).call(Vec::new())
+}
+
 /// Whether an expression is the batch's trigger time.
 pub(crate) fn is_batch_time(expression: &Expr) -> bool {
     let Expr::ScalarFunction(call) = expression else { return false };

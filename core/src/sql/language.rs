@@ -1,6 +1,8 @@
 //! What DataFusion's SQL planner asks about: tables, functions, types, settings.
 
 use super::functions::{higher_order_functions, scalar_functions};
+use crate::id::SourceId;
+use crate::source::EventTime;
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::TreeNode;
@@ -12,7 +14,7 @@ use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableProvid
 use datafusion_sql::planner::ParserOptions;
 use datafusion_sql::sqlparser::ast;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Names and what they stand for.
 #[derive(Clone)]
@@ -202,7 +204,10 @@ fn expression(argument: &ast::FunctionArg) -> Option<&ast::Expr> {
 /// A stream as a table. Filters on it are hints: the plan filters again.
 #[derive(Debug)]
 pub(crate) struct StreamTable {
+    pub(crate) name: SourceId,
     pub(crate) schema: SchemaRef,
+    /// The table's own, like its columns, whoever reads it. A program may say it once the table is there.
+    pub(crate) event_time: OnceLock<EventTime>,
 }
 
 impl TableSource for StreamTable {

@@ -11,7 +11,7 @@ use crate::pipeline::{Pipeline, config_error, static_settings};
 use crate::sink::Sink;
 use crate::source::{CutLimits, EventTime, OnBadRow, SourceSettings};
 use crate::storage::{Location, StoreOptions};
-use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_sql::planner::SqlToRel;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,9 @@ fn add_source(table: &Table, context: &SqlContext, pipeline: &mut Pipeline) -> R
     let source = connector.source(&definition, &settings, &mut options, &context.connector_context)?;
     options.finish()?;
     check_names(&source.schema())?;
-    check_event_time(&settings, &source.schema())?;
+    if let Some(event_time) = &settings.event_time {
+        event_time.check(&source.schema())?;
+    }
     let dead_letter = match &settings.on_bad_row {
         OnBadRow::Fail => None,
         OnBadRow::DeadLetter(location) => Some(dead_letter_sink(table, location, context)?),
@@ -122,18 +124,6 @@ fn on_bad_row(options: &mut Options) -> Result<OnBadRow> {
         (Some("dead_letter"), None) => Err(Error::config("'on_bad_row' is 'dead_letter', so 'dead_letter' must say where bad rows go")),
         (None | Some("fail"), Some(_)) => Err(Error::config("'dead_letter' is given, so 'on_bad_row' must be 'dead_letter'")),
         (Some(other), _) => Err(Error::config(format!("'on_bad_row' is '{other}'; it is fail or dead_letter"))),
-    }
-}
-
-fn check_event_time(settings: &SourceSettings, schema: &SchemaRef) -> Result<()> {
-    let Some(EventTime { column, .. }) = &settings.event_time else { return Ok(()) };
-    match schema.field_with_name(column) {
-        Ok(field) if field.data_type() == &DataType::Timestamp(TimeUnit::Microsecond, None) => Ok(()),
-        Ok(field) => Err(Error::config(format!("the event time '{column}' is {}; it must be a TIMESTAMP", field.data_type()))),
-        Err(_) => {
-            let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            Err(Error::config(format!("there is no column '{column}' for the event time; there are: {}", known.join(", "))))
-        }
     }
 }
 

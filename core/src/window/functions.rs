@@ -32,7 +32,7 @@ pub(crate) struct WindowFunction {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+pub(super) enum Kind {
     Tumble,
     Hop,
     Cumulate,
@@ -40,6 +40,10 @@ enum Kind {
 }
 
 impl WindowFunction {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self { kind, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+
     /// The call's time, and its windows, if the expression is a call.
     ///
     /// # Errors
@@ -177,9 +181,15 @@ pub(crate) enum WindowPart {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct ReadWindow {
+pub(super) struct ReadWindow {
     part: WindowPart,
     signature: Signature,
+}
+
+impl ReadWindow {
+    pub(super) fn new(part: WindowPart) -> Self {
+        Self { part, signature: Signature::user_defined(Volatility::Immutable) }
+    }
 }
 
 /// Which part of which window an expression reads, if it is such a call.
@@ -229,9 +239,7 @@ impl ScalarUDFImpl for ReadWindow {
 
 /// All functions of windows.
 pub(crate) fn window_functions() -> Vec<ScalarUDF> {
-    let makes = [Kind::Tumble, Kind::Hop, Kind::Cumulate, Kind::Session]
-        .map(|kind| ScalarUDF::from(WindowFunction { kind, signature: Signature::user_defined(Volatility::Immutable) }));
-    let reads = [WindowPart::Start, WindowPart::End, WindowPart::Time]
-        .map(|part| ScalarUDF::from(ReadWindow { part, signature: Signature::user_defined(Volatility::Immutable) }));
+    let makes = [Kind::Tumble, Kind::Hop, Kind::Cumulate, Kind::Session].map(|kind| ScalarUDF::from(WindowFunction::new(kind)));
+    let reads = [WindowPart::Start, WindowPart::End, WindowPart::Time].map(|part| ScalarUDF::from(ReadWindow::new(part)));
     makes.into_iter().chain(reads).collect()
 }

@@ -7,6 +7,7 @@ mod clock;
 mod errors;
 mod expressions;
 mod functions;
+mod grouped;
 mod joins;
 mod modes;
 mod pipelines;
