@@ -13,6 +13,7 @@ pub mod operator;
 pub mod options;
 pub mod pipeline;
 pub mod plan;
+pub mod process;
 pub mod sink;
 pub mod source;
 pub mod sql;

@@ -4,7 +4,7 @@
 //! neighbours. Everything with a memory is an [`Operator`]: each instance owns a range of key groups, sees the rows of its keys in the
 //! order of the input, and then, once per port and batch, the new watermark. It knows no thread, no store and no clock.
 //!
-//! The order of calls in a batch: for each port in the declared order, [`Operator::process`] any number of times; then
+//! The order of calls in a batch: [`Operator::begin`]; for each port in the declared order, [`Operator::process`] any number of times; then
 //! [`Operator::advance`] for each port; then [`Operator::checkpoint`]. A batch that fails is never undone: the instance is dropped, and
 //! another is [restored](Operator::restore) from the last commit.
 
@@ -70,6 +70,11 @@ impl Output {
 
 /// An operator with a memory.
 pub trait Operator: Send {
+    /// Says that a batch begins, and what its clock shows: for operators whose rows must know it before the watermark moves on.
+    fn begin(&mut self, batch: &BatchContext) {
+        let _ = batch;
+    }
+
     /// Takes rows of this instance's key groups.
     fn process(&mut self, port: Port, rows: RecordBatch, output: &mut Output) -> Result<()>;
 

@@ -1,9 +1,11 @@
 //! The command as users have it, with a hook by which a test makes the process die at a chosen storage operation: `WATERCLOCK_TEST_ABORT`,
-//! as `before:17` or `after:17`. And a second command, behind the word `counter`: a program with a job of its own, with state and timers.
+//! as `before:17` or `after:17`. And programs with jobs of their own, with state and timers: `counter`, behind the traits of operators, and `visits`,
+//! a process function.
 
 mod abort;
 mod counter;
 mod counter_job;
+mod visits;
 
 use abort::{Abort, AbortingStore};
 use std::process::ExitCode;
@@ -14,11 +16,18 @@ use waterclock_core::storage::{Storage, StorageBuilder};
 fn main() -> ExitCode {
     let program = Program::new().with_storage(storage());
     let mut arguments: Vec<_> = std::env::args_os().collect();
-    if arguments.get(1).is_some_and(|word| word == "counter") {
-        arguments.remove(1);
-        return program.run(arguments, counter_job::counter_job);
+    let word = arguments.get(1).and_then(|word| word.to_str()).map(str::to_owned);
+    match word.as_deref() {
+        Some("counter") => {
+            arguments.remove(1);
+            program.run(arguments, counter_job::counter_job)
+        }
+        Some("visits") => {
+            arguments.remove(1);
+            program.run(arguments, visits::visits_job)
+        }
+        _ => program.run_sql(arguments),
     }
-    program.run_sql(arguments)
 }
 
 fn storage() -> StorageBuilder {

@@ -18,3 +18,4 @@ mod stateful;
 mod statics;
 mod support;
 mod threads;
+mod visits;

@@ -14,6 +14,7 @@ mod join;
 mod lateral;
 mod optimize;
 mod physical;
+mod process;
 mod statics;
 mod stream;
 mod supported;
@@ -22,6 +23,7 @@ mod times;
 pub(crate) use errors::config_error;
 pub use grouped::GroupedStream;
 pub use join::JoinKind;
+pub use process::KeyedStream;
 pub(crate) use statics::settings as static_settings;
 pub use stream::Stream;
 

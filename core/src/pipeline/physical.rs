@@ -9,6 +9,7 @@ mod join;
 use super::aggregate::AggregateNode;
 use super::closure::MapBatchesNode;
 use super::config_error;
+use super::process::ProcessNode;
 use super::statics;
 use super::times::{self, Times};
 use crate::error::{Error, Result};
@@ -162,6 +163,8 @@ pub(super) struct Planner {
     pub(super) nodes: Vec<Node>,
     /// The calls of functions so far: a stream that goes two ways behind a call goes through it once.
     calls: Vec<(MapBatchesNode, NodeId)>,
+    /// The same of functions with state.
+    pub(super) processes: Vec<(ProcessNode, NodeId)>,
     /// The sink whose query is translated: it names the steps.
     pub(super) sink: String,
     /// What comes out of the next grouping on the way down from the sink.
@@ -178,6 +181,7 @@ impl Planner {
             statics,
             nodes: Vec::new(),
             calls: Vec::new(),
+            processes: Vec::new(),
             sink: String::new(),
             mode: SinkMode::Append,
             steps: 0,
@@ -227,6 +231,9 @@ impl Planner {
                 }
                 if let Some(node) = node.downcast_ref::<AggregateNode>() {
                     return self.group(node);
+                }
+                if let Some(node) = node.downcast_ref::<ProcessNode>() {
+                    return self.process(node);
                 }
                 Err(Error::config(format!("'{}' can't be run on a stream", extension.node.name())))
             }

@@ -131,7 +131,7 @@ impl Stream {
         R: IntoIterator<Item = O>,
         F: Fn(I) -> R + Send + Sync + 'static,
     {
-        let schema = Arc::new(Schema::new(fields_of::<O>(id)?));
+        let schema = Arc::new(Schema::new(fields_of::<O>(id, "flat_map_with_schema")?));
         self.flat_map_with_schema(id, schema, function)
     }
 
@@ -156,12 +156,12 @@ impl Stream {
     }
 }
 
-/// The columns of a type.
-fn fields_of<T: DeserializeOwned>(id: &str) -> Result<Vec<FieldRef>> {
+/// The columns of a type; `otherwise` is what takes them given.
+pub(super) fn fields_of<T: DeserializeOwned>(id: &str, otherwise: &str) -> Result<Vec<FieldRef>> {
     let options = TracingOptions::default().strings_as_large_utf8(false).sequence_as_large_list(false);
     Vec::<FieldRef>::from_type::<T>(options).map_err(|cause| {
         let name = std::any::type_name::<T>();
-        Error::config(format!("operator '{id}': the columns of {name} can't be told from the type; give them to flat_map_with_schema"))
+        Error::config(format!("operator '{id}': the columns of {name} can't be told from the type; give them to {otherwise}"))
             .caused_by(cause)
     })
 }

@@ -12,6 +12,7 @@ mod joins;
 mod modes;
 mod pipelines;
 mod plans;
+mod process;
 mod queries;
 mod refusals;
 mod support;

@@ -74,6 +74,11 @@ impl KeyedOperator {
         Ok(())
     }
 
+    /// Tells all tasks that a batch begins.
+    pub(super) fn begin(&mut self, batch: &BatchContext) {
+        self.tasks.iter_mut().for_each(|task| task.begin(batch));
+    }
+
     /// Feeds rows to all tasks side by side. Runs inside the pool.
     pub(super) fn process(&mut self, chunk: Exchanged, batch: &BatchContext) -> Result<Vec<TaskOutput>> {
         let id = self.id.as_str();

@@ -1,0 +1,223 @@
+//! Process functions in a plan: a node of the logical plan, and what the planner makes of it.
+//!
+//! Below the node stands a projection of the rows' columns and then the keys, under names of their own, which the optimizer treats as any other; the
+//! node finds both by their positions.
+
+use super::config_error;
+use super::physical::{Nature, Planner, Translated, rows_of};
+use super::stream::{Stream, fields_of};
+use super::times::TimeColumn;
+use crate::error::{Error, Result};
+use crate::id::OperatorId;
+use crate::plan::{Node, NodeId, NodeKind, TimeBound};
+use crate::process::{Bind, Layout, Process, ProcessFunction, States};
+use crate::sink::SinkMode;
+use crate::sql::functions::on_batch_time;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion_common::{DFSchema, DFSchemaRef, Result as PlanResult};
+use datafusion_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use serde::de::DeserializeOwned;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// A stream with a key. See [`Stream::key_by`].
+#[derive(Debug, Clone)]
+#[must_use = "a keyed stream gives rows once it is processed"]
+pub struct KeyedStream {
+    stream: Stream,
+    keys: Vec<Expr>,
+}
+
+impl Stream {
+    /// Keys rows by what these expressions give, for a function with state and timers of one's own. The columns stay as they are.
+    pub fn key_by(self, keys: impl IntoIterator<Item = Expr>) -> KeyedStream {
+        KeyedStream { stream: self, keys: keys.into_iter().map(on_batch_time).collect() }
+    }
+}
+
+impl KeyedStream {
+    /// What a function with state and timers makes of the rows and the watermarks: see [`crate::process`]. `id` names the operator in errors and in
+    /// `explain`, and its state in the checkpoint: it is unique in the job. `make` declares the states and makes the function.
+    ///
+    /// The columns that come out are those of the function's output; none of them is an event time.
+    ///
+    /// # Errors
+    /// `Config` if the output's columns can't be told from its type, if a key is an unknown column, if there is none, or if states are declared wrongly.
+    pub fn process<F: ProcessFunction>(self, id: &str, make: impl FnOnce(&mut States) -> F) -> Result<Stream>
+    where
+        F::Output: DeserializeOwned,
+    {
+        let schema = Schema::new(fields_of::<F::Output>(id, "process_with_schema")?);
+        self.process_with_schema(id, Arc::new(schema), make)
+    }
+
+    /// As [`process`](Self::process), with the columns that come out given: for types whose columns can't be told from them, and for TIMESTAMPs, which an
+    /// `i64` of microseconds is written into.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn process_with_schema<F: ProcessFunction>(
+        self,
+        id: &str,
+        schema: SchemaRef,
+        make: impl FnOnce(&mut States) -> F,
+    ) -> Result<Stream> {
+        let here = |error: Error| error.within(format!("operator '{id}'"));
+        let function = Process::new(make, Arc::clone(&schema)).map_err(here)?;
+        let node = ProcessNode::try_new(id, self, schema, Arc::new(function)).map_err(here)?;
+        Ok(Stream::of(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
+    }
+}
+
+/// A function over the columns of its input but the last, which are its keys.
+#[derive(Clone)]
+pub(super) struct ProcessNode {
+    id: String,
+    input: LogicalPlan,
+    /// The rows' columns as the function knows them.
+    rows: SchemaRef,
+    /// The keys' names.
+    keys: Vec<String>,
+    output: SchemaRef,
+    schema: DFSchemaRef,
+    function: Arc<dyn Bind>,
+}
+
+impl ProcessNode {
+    fn try_new(id: &str, keyed: KeyedStream, output: SchemaRef, function: Arc<dyn Bind>) -> Result<Self> {
+        let KeyedStream { stream, keys } = keyed;
+        let rows = stream.schema();
+        let names: Vec<String> = keys.iter().map(|key| key.qualified_name().1).collect();
+        if names.is_empty() {
+            return Err(Error::config("key_by names no key; give it at least one column, or a constant if all rows belong together"));
+        }
+        if let Some(twice) = names.iter().enumerate().find_map(|(index, name)| names[..index].contains(name).then_some(name)) {
+            return Err(Error::config(format!("two keys are called '{twice}'; leave one out, or name it by alias")));
+        }
+        let columns = stream.plan().schema().columns().into_iter().map(Expr::Column).enumerate();
+        let columns = columns.map(|(index, column)| column.alias(format!("__row_{index}")));
+        let named = keys.into_iter().enumerate().map(|(index, key)| key.unalias_nested().data.alias(format!("__key_{index}")));
+        let below: Vec<Expr> = columns.chain(named).collect();
+        let input = stream.build(|plan| plan.project(below))?.into_plan();
+        let schema = Arc::new(DFSchema::try_from(Arc::clone(&output)).map_err(config_error)?);
+        Ok(Self { id: id.to_owned(), input, rows, keys: names, output, schema, function })
+    }
+
+    /// Whether it is the same function, met again on another way from the same stream.
+    fn is_same_call(&self, other: &Self) -> bool {
+        self == other && Arc::ptr_eq(&self.function, &other.function)
+    }
+
+    fn identity(&self) -> (&str, &LogicalPlan) {
+        (&self.id, &self.input)
+    }
+
+    /// Where the operator finds its columns among those that come in.
+    fn layout(&self, from: &Translated, given: &Schema) -> Layout {
+        let (rows, keys) = from.columns.split_at(self.rows.fields().len());
+        let renamed = |position: &usize, name: &str| (*position, given.field(*position).clone().with_name(name));
+        Layout {
+            rows: rows.iter().zip(self.rows.fields()).map(|(position, field)| renamed(position, field.name())).collect(),
+            keys: keys.iter().zip(&self.keys).map(|(position, name)| renamed(position, name)).collect(),
+            event_time: event_time(from).map(|(index, _)| from.columns[index]),
+        }
+    }
+}
+
+/// The first column that is an event time, and what bounds it.
+fn event_time(from: &Translated) -> Option<(usize, &TimeBound)> {
+    from.times.iter().enumerate().find_map(|(index, time)| match time {
+        Some(TimeColumn::Event(bound)) => Some((index, bound)),
+        _ => None,
+    })
+}
+
+impl Planner {
+    /// A process function. It takes rows that are final.
+    pub(super) fn process(&mut self, node: &ProcessNode) -> Result<Translated> {
+        let width = node.output.fields().len();
+        if let Some((_, made)) = self.processes.iter().find(|(other, _)| other.is_same_call(node)) {
+            return Ok(rows_of(*made, width));
+        }
+        let id = OperatorId::from(&node.id);
+        let mode = std::mem::replace(&mut self.mode, SinkMode::Append);
+        let from = self.translate(&node.input);
+        self.mode = mode;
+        let from = from?;
+        if from.nature != Nature::AppendOnly {
+            return Err(Error::config(format!(
+                "operator '{id}': a process function takes final rows, and these are changed by later ones"
+            )));
+        }
+        self.check_id(&id)?;
+        let given = self.schema_of(from.upstream);
+        let bound = event_time(&from).map(|(_, bound)| bound.clone()).unwrap_or_default();
+        let factory = node.function.bind(node.layout(&from, &given)).map_err(|error| error.within(format!("operator '{id}'")))?;
+        let (kind, outputs) = (NodeKind::Operator(factory), vec![Arc::clone(&node.output)]);
+        self.nodes.push(Node { id, kind, inputs: vec![from.upstream], bounds: vec![bound], outputs });
+        let made = NodeId(self.nodes.len() - 1);
+        self.processes.push((node.clone(), made));
+        Ok(rows_of(made, width))
+    }
+}
+
+impl fmt::Debug for ProcessNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_for_explain(f)
+    }
+}
+
+impl PartialEq for ProcessNode {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for ProcessNode {}
+
+impl PartialOrd for ProcessNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.identity().partial_cmp(&other.identity())
+    }
+}
+
+impl Hash for ProcessNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+impl UserDefinedLogicalNodeCore for ProcessNode {
+    fn name(&self) -> &str {
+        "Process"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Process: {}, by [{}]", self.id, self.keys.join(", "))
+    }
+
+    fn with_exprs_and_inputs(&self, _expressions: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> PlanResult<Self> {
+        match (inputs.pop(), inputs.is_empty()) {
+            (Some(input), true) => Ok(Self { input, ..self.clone() }),
+            _ => datafusion_common::internal_err!("a process function has one input"),
+        }
+    }
+
+    fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![(0..self.input.schema().fields().len()).collect()])
+    }
+}

@@ -1,0 +1,60 @@
+//! Keys: columns of the rows, bytes that compare as the columns do, and values of the function's type.
+
+use super::codec::items;
+use crate::error::{ErrorKind, Result, ResultExt};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// A key's columns as bytes, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key(Arc<[u8]>);
+
+/// Turns keys from one form into another.
+pub(super) struct Keys {
+    converter: RowConverter,
+    schema: SchemaRef,
+}
+
+impl Keys {
+    /// Keys of these columns, of which there is at least one.
+    pub(super) fn new(columns: &[Field]) -> Result<Self> {
+        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+        let converter = RowConverter::new(fields).or_error(ErrorKind::Config, || "a column of this type can't be a key".into())?;
+        let nullable = columns.iter().map(|column| column.clone().with_nullable(true)).collect::<Vec<_>>();
+        Ok(Self { converter, schema: Arc::new(Schema::new(nullable)) })
+    }
+
+    /// The columns.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub(super) fn encode(&self, columns: &[ArrayRef]) -> Result<Vec<Key>> {
+        let rows = self.converter.convert_columns(columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
+        Ok(rows.iter().map(|row| Key(Arc::from(row.as_ref()))).collect())
+    }
+
+    pub(super) fn columns<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) -> Result<Vec<ArrayRef>> {
+        let parser = self.converter.parser();
+        let rows = keys.into_iter().map(|key| parser.parse(&key.0));
+        self.converter.convert_rows(rows).or_error(ErrorKind::Internal, || "decoding keys".into())
+    }
+
+    /// The keys of rows as the function has them.
+    pub(super) fn typed<K: DeserializeOwned>(&self, columns: Vec<ArrayRef>) -> Result<Vec<K>> {
+        let failed = || {
+            let shown: Vec<String> = self.schema.fields().iter().map(|field| format!("'{}' {}", field.name(), field.data_type())).collect();
+            format!("reading the key {} as {}; a key that can be null is an Option", shown.join(", "), std::any::type_name::<K>())
+        };
+        match columns.as_slice() {
+            [column] => items(column, ErrorKind::BadData, failed),
+            _ => {
+                let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).or_error(ErrorKind::Internal, failed)?;
+                serde_arrow::from_record_batch(&rows).or_error(ErrorKind::BadData, failed)
+            }
+        }
+    }
+}
