@@ -37,7 +37,7 @@ fn planned(mode: SinkMode, query: impl FnOnce(Stream) -> Result<Stream>) -> Resu
 }
 
 fn refused(mode: SinkMode, query: impl FnOnce(Stream) -> Result<Stream>) -> String {
-    let error = planned(mode, query).err().expect("this is refused");
+    let error = planned(mode, query).expect_err("this is refused");
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     error.to_string()
 }
@@ -154,7 +154,7 @@ fn what_sql_refuses_is_refused() {
 }
 
 fn wrong(result: Result<Stream>) -> String {
-    let error: Error = result.err().expect("this is refused");
+    let error: Error = result.expect_err("this is refused");
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     error.to_string()
 }
@@ -191,7 +191,7 @@ fn without_event_time_a_window_does_not_close() {
     let (mut pipeline, stream) = source();
     let grouped = stream.group_by([tumbling(col("ts"), SECOND)]).aggregate([count_all().alias("n")]).unwrap();
     pipeline.sink("out", Arc::new(NoSink), grouped.select([col("n")]).unwrap()).unwrap();
-    let message = pipeline.build().err().expect("nothing closes it").to_string();
+    let message = pipeline.build().expect_err("nothing closes it").to_string();
     assert_says(&message, &["'append'", "no event time"]);
     // SQL says it in the same words.
     let of_sql = error("INSERT INTO out SELECT count(*) AS n FROM u GROUP BY tumble(CAST(b AS TIMESTAMP), INTERVAL '1 second')");

@@ -203,7 +203,7 @@ fn rows_of_closed_windows_can_be_processed() {
 
 fn refused(stream: impl FnOnce(Stream) -> Result<Stream>) -> String {
     let (pipeline, from) = source(true);
-    let error = stream(from).and_then(|stream| built(pipeline, stream)).err().expect("this is refused");
+    let error = stream(from).and_then(|stream| built(pipeline, stream)).expect_err("this is refused");
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     error.to_string()
 }
@@ -236,8 +236,8 @@ fn what_cannot_be_planned_is_refused() {
         states.list::<i64>("a");
     });
     assert_says(&twice, &["operator 'f'", "two states", "'a'"]);
-    assert_says(&declared(|states| drop(states.value::<i64>("event_timers"))), &["'event_timers'"]);
-    assert_says(&declared(|states| drop(states.ttl(Ttl::event_time(Duration::ZERO)).value::<i64>("a"))), &["'a'", "above zero"]);
+    assert_says(&declared(|states| _ = states.value::<i64>("event_timers")), &["'event_timers'"]);
+    assert_says(&declared(|states| _ = states.ttl(Ttl::event_time(Duration::ZERO)).value::<i64>("a")), &["'a'", "above zero"]);
     assert_says(&refused(|stream| stream.key_by([]).process("f", |_| Nothing)), &["operator 'f'", "no key"]);
     assert_says(&refused(|stream| stream.key_by([col("k"), col("k")]).process("f", |_| Nothing)), &["two keys", "'k'"]);
     assert_says(&refused(|stream| stream.key_by([col("z")]).process("f", |_| Nothing)), &["'z'"]);
@@ -264,7 +264,7 @@ fn the_full_result_of_a_function_is_refused() {
     let (mut pipeline, stream) = source(true);
     let stream = stream.key_by([col("k")]).process("f", |_| Nothing).unwrap();
     pipeline.sink_in_mode("out", Arc::new(NoSink), SinkMode::Complete, stream).unwrap();
-    assert_says(&pipeline.build().err().expect("there is no full result").to_string(), &["'complete'", "'append'"]);
+    assert_says(&pipeline.build().expect_err("there is no full result").to_string(), &["'complete'", "'append'"]);
 }
 
 #[test]

@@ -83,7 +83,11 @@ fn timers_fire_in_the_order_of_time_then_key_once_the_watermark_is_there() {
 fn a_deleted_timer_does_not_fire() {
     let process = |row: Row, context: &mut ProcessContext<'_, Said>| {
         let timer = Timer::event_time(row.v);
-        if row.ts == 0 { context.set_timer(timer) } else { Ok(context.delete_timer(timer)) }
+        if row.ts == 0 {
+            return context.set_timer(timer);
+        }
+        context.delete_timer(timer);
+        Ok(())
     };
     let mut machine = Machine::of(|_| closure(process, report));
     machine.run(&[row(1, 0, 10), row(1, 0, 11), row(2, 0, 10)], 0, at(0));
@@ -189,6 +193,6 @@ fn event_time_where_there_is_none_is_refused() {
     let (pipeline, stream) = source(false);
     let ttl = Ttl::event_time(Duration::from_secs(1));
     let stream = stream.key_by([col("k")]).process("f", |states| remembering(states, ttl)).unwrap();
-    let error = built(pipeline, stream).err().expect("refused when it is planned");
+    let error = built(pipeline, stream).expect_err("refused when it is planned");
     assert_says(&error.to_string(), &["operator 'f'", "'last'", "no event time"]);
 }
