@@ -13,11 +13,12 @@ use crate::plan::{Node, NodeId, NodeKind, TimeBound};
 use crate::process::{Bind, Layout, Process, ProcessFunction, States};
 use crate::sink::SinkMode;
 use crate::sql::functions::on_batch_time;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion_common::{DFSchema, DFSchemaRef, Result as PlanResult};
 use datafusion_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use serde::de::DeserializeOwned;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -121,15 +122,16 @@ impl ProcessNode {
         Layout {
             rows: rows.iter().zip(self.rows.fields()).map(|(position, field)| renamed(position, field.name())).collect(),
             keys: keys.iter().zip(&self.keys).map(|(position, name)| renamed(position, name)).collect(),
-            event_time: event_time(from).map(|(index, _)| from.columns[index]),
+            event_time: event_time(from, given).map(|(index, _)| from.columns[index]),
         }
     }
 }
 
-/// The first column that is an event time, and what bounds it.
-fn event_time(from: &Translated) -> Option<(usize, &TimeBound)> {
+/// The first column that is an event time in microseconds, and what bounds it.
+fn event_time<'a>(from: &'a Translated, given: &Schema) -> Option<(usize, &'a TimeBound)> {
+    let is_micros = |index: usize| given.field(from.columns[index]).data_type() == &DataType::Timestamp(TimeUnit::Microsecond, None);
     from.times.iter().enumerate().find_map(|(index, time)| match time {
-        Some(TimeColumn::Event(bound)) => Some((index, bound)),
+        Some(TimeColumn::Event(bound)) if is_micros(index) => Some((index, bound)),
         _ => None,
     })
 }
@@ -153,10 +155,10 @@ impl Planner {
         }
         self.check_id(&id)?;
         let given = self.schema_of(from.upstream);
-        let bound = event_time(&from).map(|(_, bound)| bound.clone()).unwrap_or_default();
+        let bound = event_time(&from, &given).map(|(_, bound)| bound.clone()).unwrap_or_default();
         let factory = node.function.bind(node.layout(&from, &given)).map_err(|error| error.within(format!("operator '{id}'")))?;
         let (kind, outputs) = (NodeKind::Operator(factory), vec![Arc::clone(&node.output)]);
-        self.nodes.push(Node { id, kind, inputs: vec![from.upstream], bounds: vec![bound], outputs });
+        self.nodes.push(Node { id, kind, inputs: vec![from.upstream], bounds: vec![bound], outputs, event_times: BTreeSet::new() });
         let made = NodeId(self.nodes.len() - 1);
         self.processes.push((node.clone(), made));
         Ok(rows_of(made, width))

@@ -42,12 +42,13 @@ fn refused(mode: SinkMode, query: impl FnOnce(Stream) -> Result<Stream>) -> Stri
     error.to_string()
 }
 
-/// What each operator with a memory remembers and emits, what bounds it in time, and the columns of the sink. Not the names of keys on the way.
+/// What each operator with a memory remembers and emits, what bounds it in time, and the columns of the sink. Not the
+/// names of keys and results on the way, which SQL makes up.
 fn meaning(plan: &Plan) -> (Vec<String>, SchemaRef) {
     let of = |node: &Node| match &node.kind {
         NodeKind::Operator(factory) => {
             let described = factory.describe();
-            let emits = described.split_once(", aggregates").unwrap().1;
+            let emits = described.rsplit_once("], ").unwrap().1;
             Some(format!("{} {} {emits} {:?}", node.id, factory.fingerprint(), node.bounds))
         }
         _ => None,
