@@ -18,4 +18,3 @@ mod stateful;
 mod statics;
 mod support;
 mod threads;
-mod visits;

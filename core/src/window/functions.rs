@@ -32,7 +32,7 @@ pub(crate) struct WindowFunction {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+enum Kind {
     Tumble,
     Hop,
     Cumulate,
@@ -40,8 +40,24 @@ pub(super) enum Kind {
 }
 
 impl WindowFunction {
-    pub(super) fn new(kind: Kind) -> Self {
+    fn new(kind: Kind) -> Self {
         Self { kind, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+
+    pub(crate) fn tumble() -> Self {
+        Self::new(Kind::Tumble)
+    }
+
+    pub(crate) fn hop() -> Self {
+        Self::new(Kind::Hop)
+    }
+
+    pub(crate) fn cumulate() -> Self {
+        Self::new(Kind::Cumulate)
+    }
+
+    pub(crate) fn session() -> Self {
+        Self::new(Kind::Session)
     }
 
     /// The call's time, and its windows, if the expression is a call.
@@ -181,13 +197,20 @@ pub(crate) enum WindowPart {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct ReadWindow {
+struct ReadWindow {
     part: WindowPart,
     signature: Signature,
 }
 
+impl WindowPart {
+    /// This part of a window.
+    pub(crate) fn read(self, window: Expr) -> Expr {
+        ScalarUDF::from(ReadWindow::new(self)).call(vec![window])
+    }
+}
+
 impl ReadWindow {
-    pub(super) fn new(part: WindowPart) -> Self {
+    fn new(part: WindowPart) -> Self {
         Self { part, signature: Signature::user_defined(Volatility::Immutable) }
     }
 }

@@ -4,10 +4,8 @@
 //! belongs to one pane, whatever the number of windows that it belongs to, and windows that overlap share panes. All times are
 //! microseconds; a pane and a window are named by where they begin.
 
-mod expressions;
 mod functions;
 mod spec;
 
-pub use expressions::{cumulating, hopping, session, tumbling, window_end, window_start, window_time};
 pub(crate) use functions::{WindowFunction, WindowPart, window_functions, window_part};
 pub use spec::{Window, WindowSpec};

@@ -25,6 +25,8 @@ pub(super) struct KeyedOperator {
     factory: Arc<dyn OperatorFactory>,
     tasks: Vec<Box<dyn Operator>>,
     watermark: Watermark,
+    /// Whether the tasks know of the batch at hand.
+    has_begun: bool,
     /// Rows of the batch at hand that came late.
     late_rows: u64,
 }
@@ -38,7 +40,7 @@ impl KeyedOperator {
         let tasks = if factory.keys().iter().all(Vec::is_empty) { 1 } else { TASKS };
         let create = |groups| factory.create(groups);
         let tasks = KeyGroupRange::divide(tasks).into_iter().map(create).collect::<Result<_>>()?;
-        Ok(Self { id, factory, tasks, watermark: Watermark::Unknown, late_rows: 0 })
+        Ok(Self { id, factory, tasks, watermark: Watermark::Unknown, has_begun: false, late_rows: 0 })
     }
 
     pub(super) fn ports(&self) -> usize {
@@ -74,13 +76,16 @@ impl KeyedOperator {
         Ok(())
     }
 
-    /// Tells all tasks that a batch begins.
-    pub(super) fn begin(&mut self, batch: &BatchContext) {
-        self.tasks.iter_mut().for_each(|task| task.begin(batch));
+    /// Tells all tasks that a batch begins, unless they know.
+    fn begin(&mut self, batch: &BatchContext) {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.tasks.iter_mut().for_each(|task| task.begin(batch));
+        }
     }
 
     /// Feeds rows to all tasks side by side. Runs inside the pool.
     pub(super) fn process(&mut self, chunk: Exchanged, batch: &BatchContext) -> Result<Vec<TaskOutput>> {
+        self.begin(batch);
         let id = self.id.as_str();
         let each = |(task, rows): (&mut Box<dyn Operator>, RecordBatch)| {
             let mut output = Output::default();
@@ -98,6 +103,7 @@ impl KeyedOperator {
 
     /// Moves the watermark of each input on, in the order of the ports.
     pub(super) fn advance(&mut self, inputs: &[Watermark], batch: &BatchContext) -> Result<Vec<TaskOutput>> {
+        self.begin(batch);
         let id = self.id.as_str();
         let each = |task: &mut Box<dyn Operator>| {
             let mut output = Output::default();
@@ -117,6 +123,7 @@ impl KeyedOperator {
 
     /// What the batch changed: at most one layer per table, with the tasks' changes in their order.
     pub(super) fn checkpoint(&mut self) -> Result<OperatorOutput> {
+        self.has_begun = false;
         let mut tables: BTreeMap<StateTable, Vec<StateChange>> = BTreeMap::new();
         for task in &mut self.tasks {
             for change in task.checkpoint().map_err(|error| error.within(format!("operator '{}'", self.id)))? {

@@ -46,7 +46,6 @@ impl Executor {
             exchanges: self.exchanges(),
             uploads: self.uploads.clone(),
         });
-        self.operators.values_mut().for_each(|operator| operator.begin(&input.context));
         let lanes = self.lanes(input.sources)?;
         let mut gathered = Gathered {
             plan: &self.plan,
