@@ -6,6 +6,7 @@
 mod abort;
 mod bad_input;
 mod fencing;
+mod idleness;
 mod jobs;
 mod kill;
 mod log;

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::{Operator, OperatorFactory, Output, Port};
 use crate::state::KeyGroupRange;
 use crate::time::{Timestamp, Watermark};
-use crate::window::{Window, WindowSpec};
+use crate::window::{Window, WindowSpec, is_window_type};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
@@ -205,7 +205,10 @@ pub(super) fn state_rows(names: Vec<String>, columns: Vec<ArrayRef>) -> Result<R
 
 impl OperatorFactory for Aggregate {
     fn keys(&self) -> Vec<Vec<Arc<dyn PhysicalExpr>>> {
-        vec![self.keys.clone()]
+        // Windows alone, from a grouping upstream, are few: one task takes all of them, and they come out in the order of their ends.
+        let windows_alone = matches!((&self.time, self.keys.as_slice()), (GroupTime::Key(_), [only])
+            if only.data_type(&self.input).is_ok_and(|data_type| is_window_type(&data_type)));
+        if windows_alone { vec![Vec::new()] } else { vec![self.keys.clone()] }
     }
 
     fn outputs(&self) -> Vec<SchemaRef> {

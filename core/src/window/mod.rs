@@ -7,5 +7,5 @@
 mod functions;
 mod spec;
 
-pub(crate) use functions::{WindowFunction, WindowPart, window_functions, window_part};
+pub(crate) use functions::{WindowFunction, WindowPart, is_window_type, window_functions, window_part};
 pub use spec::{Window, WindowSpec};

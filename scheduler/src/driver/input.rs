@@ -1,5 +1,6 @@
 //! The job's sources as the driver drives them: cut, spooled if they can't replay, restored, acknowledged.
 
+use super::idleness::Idleness;
 use crate::checkpoint::{Loader, Owner, Tables};
 use crate::log::Log;
 use crate::protocol::paths::Writer;
@@ -22,6 +23,7 @@ pub(crate) struct Input {
     /// The sink of its bad rows.
     pub dead_letter: Option<SinkId>,
     pub watermark: Watermark,
+    pub idleness: Idleness,
     scan: Arc<Scan>,
     limits: CutLimits,
     /// What cuts changed in the source's state that no batch has taken along yet.
@@ -43,6 +45,7 @@ impl Input {
             source,
             dead_letter,
             watermark: Watermark::Unknown,
+            idleness: Idleness::new(planned.settings.event_time.as_ref().and_then(|event_time| event_time.idle_timeout)),
             scan: Arc::clone(&planned.scan),
             limits: planned.settings.limits,
             changes: Vec::new(),
@@ -64,6 +67,7 @@ impl Input {
             }
         }
         self.watermark = record.map_or(Watermark::Unknown, |record| record.watermark);
+        (self.idleness.active, self.idleness.idle) = record.map_or((None, false), |record| (record.active, record.idle));
         self.source.restore(&layers, &positions).map_err(|error| place(error, &self.id))?;
         match record.map(SourceRecord::cut) {
             Some(cut) if !cut.is_empty() => self.source.acknowledge(&cut).map_err(|error| place(error, &self.id)),

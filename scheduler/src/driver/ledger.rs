@@ -1,5 +1,6 @@
 //! What the committer knows of the log: the newest record, and what the next one must build on. Makes records; does no I/O.
 
+use super::idleness::Idleness;
 use crate::checkpoint::{Owner, Tables};
 use crate::exec::SourceOutput;
 use crate::protocol::collect::{self, Outgoing};
@@ -40,6 +41,7 @@ pub(super) struct DraftSource {
     pub spool: Option<SpoolRef>,
     pub output: SourceOutput,
     pub watermark: Watermark,
+    pub idleness: Idleness,
 }
 
 /// What the next record builds on.
@@ -131,12 +133,14 @@ impl Ledger {
         }
         let partitions = draft.cut.partitions.iter().map(|cut| {
             let read = draft.output.partitions.get(&cut.partition).copied().unwrap_or_default();
-            PartitionRecord { cut: cut.clone(), rows: read.rows, latest: read.latest, idle: false }
+            PartitionRecord { cut: cut.clone(), rows: read.rows, latest: read.latest }
         });
         SourceRecord {
             partitions: partitions.collect(),
             standing,
             watermark: draft.watermark,
+            idle: draft.idleness.idle,
+            active: draft.idleness.active,
             more: draft.cut.more,
             lag: draft.cut.lag,
             bad_rows: draft.output.bad_rows,

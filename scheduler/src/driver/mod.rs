@@ -6,9 +6,10 @@
 //!
 //! - [`settings`]: when to cut and when to end; [`pacer`]: the decisions.
 //! - [`open`]: taking over a job; [`recovery`]: where it stands.
-//! - [`input`]: the sources; [`statics`]: tables that are read once. [`committer`]: the thread that commits batch n while n+1 runs; [`ledger`]: what it writes.
+//! - [`input`]: the sources; [`idleness`]: whether they hold others back; [`statics`]: tables that are read once. [`committer`]: the thread that commits batch n while n+1 runs; [`ledger`]: what it writes.
 
 mod committer;
+mod idleness;
 mod input;
 mod ledger;
 mod open;
@@ -83,6 +84,11 @@ struct BatchCut {
     took: Duration,
 }
 
+/// When the next source will be idle. A source alone holds nothing back.
+fn idleness_due(inputs: &[Input]) -> Option<Timestamp> {
+    if inputs.len() < 2 { None } else { inputs.iter().filter_map(|input| input.idleness.due()).min() }
+}
+
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver").field("writer", &self.writer).field("next_batch", &self.next_batch).finish_non_exhaustive()
@@ -109,7 +115,7 @@ impl Driver {
             seams,
             observer,
             log,
-            timer: executor.next_timer(),
+            timer: executor.next_timer().into_iter().chain(idleness_due(&inputs)).min(),
             executor,
             inputs,
             outlets,
@@ -236,13 +242,16 @@ impl Driver {
             input.spool(cut, self.log.store(), &self.writer)?;
         }
         let stagings = self.stage(&context)?;
+        for (input, cut) in self.inputs.iter_mut().zip(&cut.inputs) {
+            input.idleness = input.idleness.after(context.trigger_time, !cut.cut.is_empty());
+        }
         let input = self.batch_input(context, &cut, &stagings, end_of_stream)?;
         let output = self.executor.run(input).map_err(|failure| self.failed(failure).within(format!("batch {}", context.batch)))?;
         let run = self.seams.clock.elapsed().saturating_sub(started);
         self.writer.seq = self.writer.seq.next();
         self.next_batch = self.next_batch.next();
         self.time = cut.trigger_time;
-        self.timer = output.next_timer;
+        self.timer = output.next_timer.into_iter().chain(idleness_due(&self.inputs)).min();
         Ok(self.work(context, cut, output, stagings, end_of_stream, run))
     }
 
@@ -265,7 +274,7 @@ impl Driver {
     ) -> Result<BatchInput> {
         let source = |(input, cut): (&Input, &InputCut)| {
             let dead_letter = input.dead_letter.as_ref().and_then(|id| stagings.get(id)).map(Arc::clone);
-            Ok(SourceInput { splits: input.splits(&cut.cut)?, watermark: input.watermark, dead_letter })
+            Ok(SourceInput { splits: input.splits(&cut.cut)?, watermark: input.watermark, idle: input.idleness.idle, dead_letter })
         };
         let sources = self.inputs.iter().zip(&cut.inputs).map(source).collect::<Result<_>>()?;
         let dead_letters = self.inputs.iter().filter(|input| input.dead_letter.is_some()).count();
@@ -308,7 +317,8 @@ impl Driver {
             if let Some((_, lanes)) = outputs.iter_mut().find(|(outlet, _)| Some(&outlet.id) == input.dead_letter.as_ref()) {
                 lanes.extend(bad);
             }
-            sources.push(DraftSource { id: input.id.clone(), cut: cut.cut, spool: cut.spool, output: read, watermark: input.watermark });
+            let (id, watermark, idleness) = (input.id.clone(), input.watermark, input.idleness);
+            sources.push(DraftSource { id, cut: cut.cut, spool: cut.spool, output: read, watermark, idleness });
         }
         let mut operators = Vec::new();
         for (id, operator) in output.operators {

@@ -57,6 +57,8 @@ pub struct SourceInput {
     pub splits: Vec<Box<dyn Split>>,
     /// The source's watermark before this batch; it is the least that the batch may leave.
     pub watermark: Watermark,
+    /// Whether the source no longer holds back what flows together with it.
+    pub idle: bool,
     /// Where bad rows are staged; none if they fail the batch.
     pub dead_letter: Option<Arc<dyn Staging>>,
 }

@@ -32,13 +32,35 @@ struct Gathered<'a> {
     first_operator_lane: usize,
 }
 
+/// What an edge carries behind a batch's rows.
+#[derive(Debug, Clone, Copy)]
+struct Edge {
+    watermark: Watermark,
+    /// Whether it holds nothing back that it flows together with.
+    idle: bool,
+}
+
+impl Edge {
+    /// Several as one: the least that is not idle; idle if all are.
+    fn together(inputs: &[Self]) -> Self {
+        let idle = inputs.iter().all(|input| input.idle);
+        let holding = inputs.iter().filter(|input| idle || !input.idle).map(|input| input.watermark);
+        Self { watermark: holding.min().unwrap_or(Watermark::Unknown), idle }
+    }
+
+    /// The watermark of each of the inputs that make this one: an idle one is as far as the others.
+    fn holding(self, inputs: &[Self]) -> Vec<Watermark> {
+        inputs.iter().map(|input| if input.idle { input.watermark.max(self.watermark) } else { input.watermark }).collect()
+    }
+}
+
 impl Executor {
     /// Runs a batch on the pool, and waits for it.
     ///
     /// # Errors
     /// The first failure in the order of the rows. The operators' memory is of no use afterwards: drop this executor.
     pub fn run(&mut self, input: BatchInput) -> Result<BatchOutput, BatchFailure> {
-        let before: Vec<Watermark> = input.sources.iter().map(|source| source.watermark).collect();
+        let before: Vec<Edge> = input.sources.iter().map(|source| Edge { watermark: source.watermark, idle: source.idle }).collect();
         let shared = Arc::new(BatchShared {
             context: input.context,
             transforms: BoundTransforms::of(&self.plan, &input.context)?,
@@ -187,24 +209,30 @@ impl Gathered<'_> {
     }
 
     /// Lets the watermarks flow through the plan: each operator takes the rest of its rows, advances and emits, before the next.
-    fn run_operators(&mut self, before: &[Watermark], end: bool) -> Result<BTreeMap<OperatorId, OperatorOutput>> {
+    fn run_operators(&mut self, before: &[Edge], end: bool) -> Result<BTreeMap<OperatorId, OperatorOutput>> {
         let plan = self.plan;
-        let mut reached: Vec<Watermark> = Vec::with_capacity(plan.nodes.len());
+        let mut reached: Vec<Edge> = Vec::with_capacity(plan.nodes.len());
         let mut outputs = BTreeMap::new();
         for (index, node) in plan.nodes.iter().enumerate() {
-            let of_input = |(upstream, bound): (&Upstream, &TimeBound)| bound.apply(reached[upstream.node.0]);
-            let inputs = node.inputs.iter().zip(&node.bounds).map(of_input).collect::<Result<Vec<Watermark>>>()?;
-            let watermark = match &node.kind {
-                NodeKind::Scan(source) => self.source_watermark(*source, before[*source], end),
-                NodeKind::Transform(_) | NodeKind::Union => inputs.into_iter().min().unwrap_or(Watermark::Unknown),
+            let of_input = |(upstream, bound): (&Upstream, &TimeBound)| {
+                let Edge { watermark, idle } = reached[upstream.node.0];
+                Ok(Edge { watermark: bound.apply(watermark)?, idle })
+            };
+            let inputs = node.inputs.iter().zip(&node.bounds).map(of_input).collect::<Result<Vec<Edge>>>()?;
+            let together = Edge::together(&inputs);
+            reached.push(match &node.kind {
+                NodeKind::Scan(source) => {
+                    let Edge { watermark, idle } = before[*source];
+                    Edge { watermark: self.source_watermark(*source, watermark, end), idle }
+                }
+                NodeKind::Transform(_) | NodeKind::Union => together,
                 NodeKind::Operator(_) => {
-                    let output = self.run_operator(NodeId(index), &inputs)?;
+                    let output = self.run_operator(NodeId(index), &together.holding(&inputs))?;
                     let watermark = output.watermark;
                     outputs.insert(node.id.clone(), output);
-                    watermark
+                    Edge { watermark, idle: together.idle }
                 }
-            };
-            reached.push(watermark);
+            });
         }
         Ok(outputs)
     }

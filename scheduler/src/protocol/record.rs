@@ -131,6 +131,12 @@ pub struct SourceRecord {
     pub standing: BTreeMap<PartitionId, Standing>,
     /// The source's watermark behind this batch.
     pub watermark: Watermark,
+    /// Whether the source no longer holds back what flows together with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
+    /// Since when the source has been without rows: the trigger time of the batch that last read some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<Timestamp>,
     /// Whether a limit kept something back.
     #[serde(default)]
     pub more: bool,
@@ -159,9 +165,6 @@ pub struct PartitionRecord {
     /// The latest event time among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest: Option<Timestamp>,
-    /// Whether the partition no longer holds the source's watermark back.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub idle: bool,
 }
 
 /// Where a partition stands that was not read.

@@ -59,9 +59,11 @@ fn batch_record(batch: BatchId, previous: Option<BatchRef>, opened: Seq) -> Batc
         place,
     };
     let source = SourceRecord {
-        partitions: vec![PartitionRecord { cut: cut(batch.0 * 10), rows: 9, latest: Some(Timestamp(batch.0 as i64)), idle: false }],
+        partitions: vec![PartitionRecord { cut: cut(batch.0 * 10), rows: 9, latest: Some(Timestamp(batch.0 as i64)) }],
         standing: BTreeMap::new(),
         watermark: Watermark::At(Timestamp(batch.0 as i64)),
+        idle: false,
+        active: None,
         more: true,
         lag: Some(3),
         bad_rows: 1,

@@ -231,7 +231,8 @@ impl Replay {
             let dead_letter = self.stands.iter().position(|stand| Some(&stand.outlet.id) == input.dead_letter.as_ref());
             let dead_letter = dead_letter.map(|index| Arc::clone(&stagings[index]));
             let splits = again::splits(input, &batch.sources[&input.id], store)?;
-            sources.push(SourceInput { splits, watermark: input.watermark, dead_letter });
+            let idle = batch.sources[&input.id].idle;
+            sources.push(SourceInput { splits, watermark: input.watermark, idle, dead_letter });
         }
         let dead_letters = self.inputs.iter().filter(|input| input.dead_letter.is_some()).count();
         let sinks = stagings[..stagings.len() - dead_letters].to_vec();
