@@ -157,6 +157,34 @@ fn a_life_by_event_time_goes_by_the_rows_and_ends_with_the_watermark() {
     assert_eq!(machine.run(&[row(1, 138, 0)], 0, at(138)), [said(1, "None")]);
 }
 
+/// An entry that was made anew by an older row lived as long as the one that was removed before it.
+#[test]
+fn an_entry_that_is_made_anew_has_a_life_of_its_own() {
+    let ttl = Ttl::event_time(Duration::from_micros(10));
+    let make = |states: &mut States| {
+        let last: ValueState<i64> = states.ttl(ttl).value("last");
+        closure(
+            move |row, context| {
+                context.emit(Said { k: row.k, what: format!("{:?}", last.get(context)) });
+                last.clear(context);
+                if row.v == 0 { Ok(()) } else { last.set(context, row.v) }
+            },
+            report,
+        )
+    };
+    let rows = [row(1, 100, 1), row(1, 101, 0), row(1, 90, 2), row(1, 102, 3)];
+    let expected = ["None", "Some(1)", "None", "None"].map(|what| said(1, what));
+    let mut machine = Machine::of(make);
+    assert_eq!(machine.run(&rows, 0, at(0)), expected);
+    let mut cut = Machine::of(make);
+    let one_by_one = rows.iter().flat_map(|row| {
+        let out = cut.run(&[*row], 0, at(0));
+        cut.restart();
+        out
+    });
+    assert_eq!(one_by_one.collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn late_rows_are_the_functions_to_judge() {
     let process = |row: Row, context: &mut ProcessContext<'_, Said>| {
