@@ -19,3 +19,4 @@ mod stateful;
 mod statics;
 mod support;
 mod threads;
+mod visits;
