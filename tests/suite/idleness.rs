@@ -54,7 +54,7 @@ fn an_idle_table_lets_the_others_go_on_and_what_it_brings_later_is_late() {
     place.write("quiet/0.json", "{\"ts\": \"2026-01-01T00:00:07\"}\n{\"ts\": \"2026-01-01T00:00:21\"}\n");
     run();
     let late = Invocation::new(&place, ["batches", "--checkpoint", &place.url("checkpoint"), "--json"]).finish().expect(0).stdout;
-    assert_eq!(batch(&late)["late_rows"], 1, "{late}");
+    assert_eq!(batch(&late)["operators"]["result-group-1"]["late_rows"], 1, "{late}");
     Invocation::catch_up(&place).arg("--drain").finish().expect(0);
     assert_eq!(output(&place)[1..], [serde_json::json!({"start": "2026-01-01T00:00:20", "n": 2})]);
 }

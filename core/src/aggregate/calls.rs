@@ -191,7 +191,7 @@ impl Call {
 }
 
 fn filtered(slots: &[u32], arguments: &[ArrayRef], mask: &BooleanArray) -> Result<(Vec<u32>, Vec<ArrayRef>)> {
-    let kept = slots.iter().enumerate().filter(|(row, _)| mask.value(*row)).map(|(_, slot)| *slot).collect();
+    let kept = mask.values().set_indices().map(|row| slots[row]).collect();
     let arguments = arguments.iter().map(|argument| filter(argument, mask)).collect::<Result<_, _>>();
     Ok((kept, arguments.or_error(ErrorKind::Internal, || "filtering the rows of an aggregate".into())?))
 }

@@ -121,6 +121,19 @@ impl Tables {
         }
     }
 
+    /// Reads the layers that stand in records: from then on they are in memory, as those of this driver's own batches are, and merging
+    /// them reads nothing.
+    pub fn recall(&mut self, loader: &Loader) -> Result<()> {
+        for ((owner, _), chain) in &mut self.chains {
+            for layer in chain {
+                if layer.inline.is_none() && matches!(layer.reference.place, LayerPlace::Record(_)) {
+                    layer.inline = Some(loader.bytes(owner, &layer.reference)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What a record says of an owner's layers.
     pub fn references(&self, owner: &Owner) -> Vec<LayerRef> {
         let own = self.chains.iter().filter(|((of, _), _)| of == owner);

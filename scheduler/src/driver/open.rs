@@ -228,11 +228,12 @@ impl Opening {
     fn restore(mut self, standpoint: Option<Standpoint>, open: Stored, outgoing: Outgoing, observer: Arc<dyn Observer>) -> Result<Driver> {
         let recent: Vec<Record> = standpoint.iter().flat_map(|standpoint| &standpoint.recent).map(|stored| stored.record.clone()).collect();
         let last = standpoint.and_then(|standpoint| standpoint.last);
-        let tables = match last.as_ref().and_then(|last| Some((last.seq, last.batch()?))) {
+        let mut tables = match last.as_ref().and_then(|last| Some((last.seq, last.batch()?))) {
             Some((seq, batch)) => Tables::of(seq, batch),
             None => Tables::default(),
         };
         let loader = Loader::new(self.log.clone());
+        tables.recall(&loader)?;
         let executor = restored_executor(Arc::clone(&self.plan), &self.settings.executor, last.as_ref(), &tables, &loader)?;
         self.restore_inputs(last.as_ref(), &tables, &loader, &recent)?;
         let batch = last.as_ref().and_then(Record::batch);

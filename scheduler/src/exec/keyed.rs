@@ -121,16 +121,17 @@ impl KeyedOperator {
         Ok(results.into_iter().map(|(.., output)| output).collect())
     }
 
-    /// What the batch changed: at most one layer per table, with the tasks' changes in their order.
+    /// What the batch changed: at most one layer per table, with the tasks' changes in their order. Runs inside the pool.
     pub(super) fn checkpoint(&mut self) -> Result<OperatorOutput> {
         self.has_begun = false;
+        let changes: Result<Vec<Vec<StateChange>>> = self.tasks.par_iter_mut().map(|task| task.checkpoint()).collect();
+        let changes = changes.map_err(|error| error.within(format!("operator '{}'", self.id)))?;
         let mut tables: BTreeMap<StateTable, Vec<StateChange>> = BTreeMap::new();
-        for task in &mut self.tasks {
-            for change in task.checkpoint().map_err(|error| error.within(format!("operator '{}'", self.id)))? {
-                tables.entry(change.table.clone()).or_default().push(change);
-            }
+        for change in changes.into_iter().flatten() {
+            tables.entry(change.table.clone()).or_default().push(change);
         }
-        let changes = tables.into_iter().map(|(table, changes)| combine(table, &changes)).collect::<Result<_>>()?;
+        let tables: Vec<(StateTable, Vec<StateChange>)> = tables.into_iter().collect();
+        let changes = tables.into_par_iter().map(|(table, changes)| combine(table, &changes)).collect::<Result<_>>()?;
         Ok(OperatorOutput { watermark: self.watermark, late_rows: std::mem::take(&mut self.late_rows), changes })
     }
 

@@ -248,7 +248,7 @@ impl Gathered<'_> {
         let outputs = self.pool.install(|| operator.advance(inputs, &self.shared.context))?;
         self.emit(node, outputs)?;
         let operator = self.operators.get_mut(&node).ok_or_else(missing)?;
-        operator.checkpoint()
+        self.pool.install(|| operator.checkpoint())
     }
 
     /// The source's watermark behind this batch's rows. It never goes back.
