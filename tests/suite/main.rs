@@ -17,6 +17,7 @@ mod s3;
 mod state;
 mod stateful;
 mod statics;
+mod stdin;
 mod support;
 mod threads;
 mod visits;

@@ -3,10 +3,14 @@
 use bytes::BytesMut;
 use std::io::{ErrorKind as Io, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use waterclock_core::{ErrorKind, Result, ResultExt};
 
 /// Bytes that are read at once: what a pipe holds.
 const READ: usize = 64 << 10;
+
+/// Whoever waits for input looks up after this time, to see whether it is still wanted.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// What a reader gave so far. When dropped, the thread ends after the read that it is in.
 pub(super) struct Arrivals(Arc<Shared>);
@@ -30,6 +34,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits while a condition holds, but not for long.
+    fn wait_a_little<'a>(&self, state: MutexGuard<'a, State>, holds: impl FnMut(&mut State) -> bool) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout_while(state, LONGEST_WAIT, holds).unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// Waits while a condition holds.
     fn wait_while<'a>(&self, state: MutexGuard<'a, State>, holds: impl FnMut(&mut State) -> bool) -> MutexGuard<'a, State> {
         self.changed.wait_while(state, holds).unwrap_or_else(PoisonError::into_inner)
@@ -46,15 +55,15 @@ impl Arrivals {
         Ok(Self(shared))
     }
 
-    /// Moves what has arrived behind `text`, and says whether it was the last. With `wait`, waits until there is something or the
-    /// input ends.
+    /// Moves what has arrived behind `text`, and says whether it was the last. With `wait`, waits a little for something to
+    /// come.
     ///
     /// # Errors
     /// `Unavailable` if the input broke off, once everything before that was taken.
     pub(super) fn take(&self, text: &mut BytesMut, wait: bool) -> Result<bool> {
         let mut state = self.0.lock();
         if wait {
-            state = self.0.wait_while(state, |state| state.bytes.is_empty() && !state.ended);
+            state = self.0.wait_a_little(state, |state| state.bytes.is_empty() && !state.ended);
         }
         if state.bytes.is_empty()
             && let Some(cause) = state.failed.take()

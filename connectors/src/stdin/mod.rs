@@ -183,8 +183,7 @@ impl Source for StdinSource {
     }
 
     fn cut(&mut self, limits: &CutLimits) -> Result<Cut> {
-        let mut wait = false;
-        loop {
+        for wait in [false, true] {
             self.receive(wait)?;
             if let Some(text) = self.pending.take(limits, self.buffer) {
                 return self.cut_of(text);
@@ -192,8 +191,8 @@ impl Source for StdinSource {
             if self.pending.ended || !self.to_end {
                 return Ok(Cut::empty());
             }
-            wait = true;
         }
+        Ok(Cut { more: true, ..Cut::empty() })
     }
 
     fn spool(&mut self, cut: &Cut) -> Result<Option<Bytes>> {

@@ -116,6 +116,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case is long columns of every shape.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
         #[test]
         fn values_survive_their_column(
             numbers: Vec<i64>, words: Vec<String>, shares: Vec<Option<i32>>, named: Vec<BTreeMap<String, u64>>, pairs: Vec<(bool, u8)>,

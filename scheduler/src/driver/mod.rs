@@ -207,7 +207,7 @@ impl Driver {
                         return Ok(());
                     }
                 }
-                Decision::Pass => {}
+                Decision::Pass => self.settle(committer)?,
                 Decision::End => return Ok(()),
             }
         }

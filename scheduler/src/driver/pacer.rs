@@ -62,6 +62,8 @@ impl Pacer {
             }
             Trigger::Once if runs => self.run(false, true),
             Trigger::UntilCaughtUp if seen.input => self.run(self.drain && !seen.more, !seen.more),
+            // There is more to come, and none of it yet.
+            Trigger::Once | Trigger::UntilCaughtUp if seen.more => Decision::Pass,
             Trigger::UntilCaughtUp if seen.timer || self.drain => self.run(self.drain, true),
             Trigger::Once | Trigger::UntilCaughtUp => Decision::End,
         }
@@ -118,6 +120,7 @@ mod tests {
     fn draining_always_ends_with_a_batch_of_its_own_or_the_last_one() {
         let mut pacer = Pacer::new(Trigger::UntilCaughtUp, true, None);
         assert_eq!(pacer.judge(SECOND, seen(true, true, false)), Decision::Run { end_of_stream: false, last: false });
+        assert_eq!(pacer.judge(SECOND, seen(false, true, false)), Decision::Pass, "the end is not there yet");
         assert_eq!(pacer.judge(SECOND, seen(true, false, false)), Decision::Run { end_of_stream: true, last: true });
         assert_eq!(pacer.judge(SECOND, seen(false, false, false)), Decision::Run { end_of_stream: true, last: true });
     }

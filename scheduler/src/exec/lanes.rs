@@ -6,8 +6,10 @@
 
 use waterclock_core::source::Split;
 
-/// A lane of less work than this is not worth a task of its own, in decoded bytes.
+/// A lane of less work than this is not worth a file of its own, in decoded bytes.
 const LEAST_WORK: usize = 8 << 20;
+/// The same where rows change hands: there a lane makes no file, and is worth a task.
+const LEAST_EXCHANGED_WORK: usize = 1 << 20;
 /// The most lanes of one source in one batch that lead to sinks alone.
 const MOST_LANES: usize = 32;
 
@@ -31,8 +33,8 @@ pub(super) fn cut(splits: Vec<Box<dyn Split>>, exchanged: bool) -> Vec<Vec<Box<d
 /// The lane of each split: by where the middle of its work lies in the whole.
 fn assign(work: &[usize], exchanged: bool) -> Vec<usize> {
     let total: usize = work.iter().sum();
-    let most = if exchanged { usize::MAX } else { MOST_LANES };
-    let lanes = (total / LEAST_WORK).clamp(1, most);
+    let (least, most) = if exchanged { (LEAST_EXCHANGED_WORK, usize::MAX) } else { (LEAST_WORK, MOST_LANES) };
+    let lanes = (total / least).clamp(1, most);
     let mut before = 0;
     let mut place = |work: &usize| {
         let middle = before + work / 2;
@@ -60,7 +62,7 @@ mod tests {
         assert!(lanes.is_sorted() && lanes[0] == 0 && lanes[999] == MOST_LANES - 1);
         let sizes: Vec<usize> = (0..MOST_LANES).map(|lane| lanes.iter().filter(|&&l| l == lane).count()).collect();
         assert!(sizes.iter().all(|&size| (31..=32).contains(&size)), "{sizes:?}");
-        assert_eq!(assign(&work, true).last(), Some(&124));
+        assert_eq!(assign(&work, true).last(), Some(&999));
     }
 
     #[test]

@@ -75,6 +75,12 @@ impl Invocation {
         self
     }
 
+    /// Gives it a pipe as standard input.
+    pub fn piped(mut self, reader: std::io::PipeReader) -> Self {
+        self.input = reader.into();
+        self
+    }
+
     /// Starts it, without input unless it was given some.
     pub fn start(mut self) -> Running {
         let (out, err) = (self.logs.with_extension("out"), self.logs.with_extension("err"));

@@ -1,0 +1,32 @@
+//! Standard input that stays open.
+
+use crate::log::records;
+use crate::support::place::Place;
+use crate::support::process::Invocation;
+use rustix::process::Signal;
+use std::fs;
+use std::io::Write;
+
+#[test]
+fn a_job_that_waits_for_its_end_ends_when_it_is_told_to() {
+    let place = Place::new();
+    place.sql(
+        "CREATE UNBOUNDED EXTERNAL TABLE lines (k BIGINT) STORED AS JSON LOCATION 'stdin://';
+         CREATE EXTERNAL TABLE result STORED AS JSON LOCATION 'file://{root}/out/';
+         INSERT INTO result SELECT k FROM lines;",
+    );
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut job = Invocation::catch_up(&place).piped(reader).start();
+    writer.write_all(b"{\"k\": 1}\n").unwrap();
+    job.until("its first batch is committed", || records(&place.path("checkpoint")).iter().any(|record| record.contains("\"batch\"")));
+    job.signal(Signal::TERM);
+    job.finish().expect(0);
+    drop(writer);
+    let files: Vec<_> = fs::read_dir(place.path("out")).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
+    let text: String = files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    assert_eq!(text, "{\"k\":1}\n");
+}
