@@ -287,9 +287,6 @@ impl Slots {
                 }
             }
         }
-        for distinct in self.calls.iter_mut().filter_map(|call| call.distinct.as_mut()) {
-            distinct.forget_added_of(from);
-        }
         self.release(from);
         Ok(())
     }

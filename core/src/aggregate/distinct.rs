@@ -124,9 +124,11 @@ impl DistinctSets {
         Ok((lengths, self.decode(all.into_iter())?))
     }
 
-    /// The values of each slot as a list, sorted.
+    /// The values of each slot as a list, in the order in which the function was given them: given so again, its result is the same to the last bit.
     pub(super) fn lists(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let (lengths, values) = self.sorted(slots)?;
+        let sets = || slots.iter().map(|&slot| &self.sets[slot as usize]);
+        let lengths: Vec<usize> = sets().map(Vec::len).collect();
+        let values = self.decode(sets().flatten().filter_map(|number| self.values.get(*number)))?;
         let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
         let lists = ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, None);
         Ok(Arc::new(lists.or_error(ErrorKind::Internal, || "a column of sets".into())?))
@@ -144,11 +146,6 @@ impl DistinctSets {
     /// What was added is checkpointed.
     pub(super) fn forget_added(&mut self) {
         self.added.clear();
-    }
-
-    /// What was added to a slot went to another.
-    pub(super) fn forget_added_of(&mut self, slot: u32) {
-        self.added.retain(|(other, _)| *other != slot);
     }
 
     fn decode<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> Result<ArrayRef> {
