@@ -3,6 +3,8 @@
 use crate::support::input::{Format, auctions, lay_down};
 use crate::support::place::Place;
 use crate::support::process::Invocation;
+use arrow::array::RecordBatch;
+use arrow::ipc::reader::FileReader;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,8 +15,13 @@ const ROWS: u64 = 300;
 
 /// A counter that has read all its input: tests/src/counter.rs says what it remembers.
 fn caught_up() -> Place {
+    caught_up_with(ROWS)
+}
+
+/// The same, with so many rows in each file.
+fn caught_up_with(rows: u64) -> Place {
     let place = Place::new();
-    lay_down(&place, "in", Format::Json, 0..FILES, ROWS);
+    lay_down(&place, "in", Format::Json, 0..FILES, rows);
     let root = place.root().display().to_string();
     let run = ["counter", "run", &root, "--checkpoint", &place.url("checkpoint"), "--until-caught-up"];
     Invocation::new(&place, run).finish().expect(0);
@@ -79,6 +86,21 @@ fn tables_are_listed_with_their_sizes() {
     assert!(list.contains("source bid") && list.contains("counts"), "{list}");
     let seen = state(&place, &["--operator", "source bid", "--json"]).finish().expect(0).stdout;
     assert!(seen.contains(".json"), "the files that were read: {seen}");
+}
+
+/// With nothing but a reader of Arrow files.
+#[test]
+fn the_files_of_state_are_arrow_files() {
+    let place = caught_up_with(5_000);
+    let mut read = 0;
+    for path in fs::read_dir(place.path("checkpoint/state")).unwrap().map(|file| file.unwrap().path()) {
+        assert_eq!(path.extension().unwrap(), "arrow");
+        let batches: Vec<_> = FileReader::try_new(fs::File::open(&path).unwrap(), None).unwrap().collect::<Result<_, _>>().unwrap();
+        let is_named = |field: &str| batches[0].column_by_name(field).is_some();
+        assert!(is_named("auction") && is_named("bids") && is_named("_removed"), "{:?}", batches[0].schema());
+        read += batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+    }
+    assert!(read > 0, "the state of so many rows stands in files");
 }
 
 #[test]

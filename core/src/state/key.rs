@@ -1,5 +1,6 @@
 //! Key groups: the fixed number of parts into which keys are hashed.
 
+use super::{are_numbers, number_keys};
 use crate::error::{ErrorKind, Result, ResultExt};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
@@ -13,6 +14,13 @@ pub const KEY_GROUPS: u16 = 256;
 /// A part of the keys: a number below [`KEY_GROUPS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyGroup(pub u16);
+
+impl KeyGroup {
+    /// Of a key with this hash. Neither the lowest nor the highest bits decide: hash tables go by these, and within a task they should differ.
+    fn of(hash: u64) -> Self {
+        Self(((hash >> 32) % u64::from(KEY_GROUPS)) as u16)
+    }
+}
 
 /// A contiguous range of key groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,12 +86,14 @@ pub fn key_groups(columns: &[ArrayRef], rows: usize) -> Result<Vec<KeyGroup>> {
     if columns.is_empty() {
         return Ok(vec![KeyGroup(0); rows]);
     }
+    if are_numbers(columns.iter().map(|column| column.data_type())) {
+        return Ok(number_keys(columns)?.into_iter().map(|key| KeyGroup::of(key.hash())).collect());
+    }
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let converter = RowConverter::new(fields).or_error(ErrorKind::Config, || "a column of this type can't be a key".into())?;
     let columns = columns.iter().map(canonical_key).collect::<Result<Vec<_>>>()?;
     let encoded = converter.convert_columns(&columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
-    let group = |row: arrow::row::Row<'_>| KeyGroup((xxhash_rust::xxh3::xxh3_64(row.as_ref()) % u64::from(KEY_GROUPS)) as u16);
-    Ok(encoded.iter().map(group).collect())
+    Ok(encoded.iter().map(|row| KeyGroup::of(xxhash_rust::xxh3::xxh3_64(row.as_ref()))).collect())
 }
 
 #[cfg(test)]

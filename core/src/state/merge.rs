@@ -1,29 +1,29 @@
 //! Merging layers of a table into one.
 
-use super::StateLayer;
+use super::{StateLayer, StateTable, are_numbers, number_keys};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::time::Timestamp;
 use crate::time::Watermark;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute::{concat, concat_batches, take_record_batch};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// One layer that says the same as these, oldest first, of one table: the last row of each key. `complete` says that no layer lies
 /// below them, so that keys that went need not be remembered, nor rows that the watermark has killed. Rows are in the order in which their
-/// keys last changed.
+/// keys last changed; the columns have the names of the newest layer.
 ///
 /// # Errors
 /// `Corrupt` if the layers are of different shapes, `Internal` without any layer.
 pub fn merge(layers: &[StateLayer], complete: bool, watermark: Watermark) -> Result<StateLayer> {
-    let first = layers.first().ok_or_else(|| Error::internal("merging no layers of state"))?;
-    if layers.iter().any(|layer| layer.table != first.table || layer.rows.schema() != first.rows.schema()) {
-        return Err(Error::corrupt(format!("layers of the state table '{}' have different shapes", first.table.name)));
-    }
+    let (Some(first), Some(newest)) = (layers.first(), layers.last()) else { return Err(Error::internal("merging no layers of state")) };
     let merging = || format!("merging the state table '{}'", first.table.name);
-    let rows = concat_batches(&first.rows.schema(), layers.iter().map(|layer| &layer.rows)).or_error(ErrorKind::Internal, merging)?;
+    let schema = newest.rows.schema();
+    let parts = layers.iter().map(|layer| with_names(layer, &newest.table, &schema)).collect::<Result<Vec<_>>>()?;
+    let rows = concat_batches(&schema, &parts).or_error(ErrorKind::Internal, merging)?;
     let flags: Vec<&dyn Array> = layers.iter().map(|layer| &layer.removed as &dyn Array).collect();
     let removed = BooleanArray::from(concat(&flags).or_error(ErrorKind::Internal, merging)?.to_data());
     let last = last_of_each_key(&rows, first.table.key_columns)?;
@@ -38,40 +38,54 @@ pub fn merge(layers: &[StateLayer], complete: bool, watermark: Watermark) -> Res
     Ok(StateLayer { table: first.table.clone(), rows, removed })
 }
 
+/// The rows of a layer under the newest names of its columns: a program may call its keys by other names than the one before it.
+fn with_names(layer: &StateLayer, table: &StateTable, schema: &SchemaRef) -> Result<RecordBatch> {
+    let different = || format!("layers of the state table '{}' have different shapes", table.name);
+    let types = |schema: &SchemaRef| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+    if layer.table != *table || types(&layer.rows.schema()) != types(schema) {
+        return Err(Error::corrupt(different()));
+    }
+    RecordBatch::try_new(Arc::clone(schema), layer.rows.columns().to_vec()).or_error(ErrorKind::Corrupt, different)
+}
+
 /// The index of the last row of each key, ascending.
 fn last_of_each_key(rows: &RecordBatch, key_columns: usize) -> Result<Vec<u64>> {
-    let count = rows.num_rows() as u64;
-    if key_columns == 0 {
-        return Ok(count.checked_sub(1).into_iter().collect());
-    }
     let keys = &rows.columns()[..key_columns];
+    if key_columns == 0 {
+        return Ok((rows.num_rows() as u64).checked_sub(1).into_iter().collect());
+    }
+    if are_numbers(keys.iter().map(|column| column.data_type())) {
+        let keys = number_keys(keys)?;
+        return Ok(last_of_each(keys.len(), |row| keys[row].hash(), |row, other| keys[row] == keys[other]));
+    }
     let fields = keys.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let converter = RowConverter::new(fields).or_error(ErrorKind::Internal, || "a column of this type can't be a key".into())?;
-    let encoded = converter.convert_columns(keys).or_error(ErrorKind::Internal, || "encoding keys".into())?;
-    let mut seen: HashTable<(u64, usize)> = HashTable::with_capacity(rows.num_rows());
-    let mut last = Vec::with_capacity(rows.num_rows());
+    let keys = converter.convert_columns(keys).or_error(ErrorKind::Internal, || "encoding keys".into())?;
+    Ok(last_of_each(keys.num_rows(), |row| xxh3_64(keys.row(row).as_ref()), |row, other| keys.row(row) == keys.row(other)))
+}
+
+/// The index of the last of the rows that are the same, ascending.
+fn last_of_each(rows: usize, hash: impl Fn(usize) -> u64, is_same: impl Fn(usize, usize) -> bool) -> Vec<u64> {
+    let mut seen: HashTable<(u64, usize)> = HashTable::with_capacity(rows);
+    let mut last = Vec::with_capacity(rows);
     // From the end, the first of each key is its last.
-    for index in (0..rows.num_rows()).rev() {
-        let key = encoded.row(index);
-        let hash = xxh3_64(key.as_ref());
-        let is_same = |(other_hash, other): &(u64, usize)| *other_hash == hash && encoded.row(*other) == key;
-        if seen.find(hash, is_same).is_none() {
-            seen.insert_unique(hash, (hash, index), |(hash, _)| *hash);
-            last.push(index as u64);
+    for row in (0..rows).rev() {
+        let hash = hash(row);
+        if seen.find(hash, |(other_hash, other)| *other_hash == hash && is_same(row, *other)).is_none() {
+            seen.insert_unique(hash, (hash, row), |(hash, _)| *hash);
+            last.push(row as u64);
         }
     }
     last.reverse();
-    Ok(last)
+    last
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::StateTable;
     use arrow::array::{ArrayRef, Int64Array, StringArray};
     use arrow::datatypes::Int64Type;
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     fn layer(changes: &[(&str, Option<i64>)]) -> StateLayer {
         let keys: ArrayRef = Arc::new(changes.iter().map(|(key, _)| Some(*key)).collect::<StringArray>());
@@ -95,6 +109,24 @@ mod tests {
         assert_eq!(part, BTreeMap::from([("a".into(), None), ("b".into(), Some(4)), ("c".into(), Some(3))]));
         let whole = content(&merge(&layers, true, Watermark::Unknown).unwrap());
         assert_eq!(whole, BTreeMap::from([("b".into(), Some(4)), ("c".into(), Some(3))]));
+    }
+
+    #[test]
+    fn columns_may_have_got_other_names_but_not_other_types() {
+        let old = layer(&[("a", Some(1)), ("b", Some(2))]);
+        let rename = |layer: &StateLayer, name: &str| {
+            let columns = layer.rows.columns().iter().cloned();
+            RecordBatch::try_from_iter_with_nullable([name, "v"].into_iter().zip(columns).map(|(name, column)| (name, column, true)))
+                .unwrap()
+        };
+        let mut new = layer(&[("b", Some(3))]);
+        new.rows = rename(&new, "word");
+        let merged = merge(&[old.clone(), new], true, Watermark::Unknown).unwrap();
+        assert_eq!(merged.rows.schema().field(0).name(), "word");
+        assert_eq!(content(&merged), BTreeMap::from([("a".into(), Some(1)), ("b".into(), Some(3))]));
+        let mut other = old.clone();
+        other.rows = old.rows.project(&[1, 0]).unwrap();
+        assert_eq!(merge(&[old, other], true, Watermark::Unknown).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 
     #[test]

@@ -12,10 +12,12 @@
 mod codec;
 mod key;
 mod merge;
+mod number_key;
 
 pub use codec::{decode_layer, encode_layer};
 pub use key::{KEY_GROUPS, KeyGroup, KeyGroupRange, canonical_key, key_groups};
 pub use merge::merge;
+pub(crate) use number_key::{NumberKey, are_numbers, number_columns, number_keys};
 
 use crate::time::Timestamp;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};

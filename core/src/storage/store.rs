@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::memory::MemoryBudget;
 use bytes::Bytes;
 use futures::TryStreamExt;
+use futures::future::join_all;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -218,6 +219,19 @@ impl Store {
     pub fn put(&self, path: &Path, bytes: Bytes) -> Result<()> {
         let put = self.objects.put(path, PutPayload::from_bytes(bytes));
         self.storage.wait(put).map(|_| ()).map_err(|cause| self.error("write", path, cause))
+    }
+
+    /// Puts objects side by side, each under a name that nobody else uses.
+    ///
+    /// # Errors
+    /// The first failure in their order; others may have been put.
+    pub fn put_all(&self, objects: Vec<(Path, Bytes)>) -> Result<()> {
+        let puts = objects.iter().map(|(path, bytes)| self.objects.put(path, PutPayload::from_bytes(bytes.clone())));
+        let results = self.storage.wait(join_all(puts));
+        let outcome = |((path, _), result): (&(Path, Bytes), object_store::Result<_>)| {
+            result.map(drop).map_err(|cause| self.error("write", path, cause))
+        };
+        objects.iter().zip(results).try_for_each(outcome)
     }
 
     /// All objects below a prefix, in the order of their paths.

@@ -53,7 +53,7 @@ impl Unnest {
         self
     }
 
-    /// All columns after the lists were unnested, and the unnested lists in the order of the requests.
+    /// All columns that are still needed after the lists were unnested, and the unnested lists in the order of the requests.
     fn unnest_lists(&self, rows: &RecordBatch) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>)> {
         let mut columns = rows.columns().to_vec();
         let mut unnested: Vec<Option<ArrayRef>> = vec![None; self.lists.len()];
@@ -65,7 +65,11 @@ impl Unnest {
                 current.push((request, large_list(array)?));
             }
             let lengths = self.lengths(&current);
-            columns = columns.iter().map(|column| repeat(column, &lengths)).collect::<Result<_>>()?;
+            // Behind the last level a list itself is needed no more.
+            let is_needed = |input: usize| level > 1 || self.structs.contains(&input) || self.lists.iter().all(|list| list.input != input);
+            for (_, column) in columns.iter_mut().enumerate().filter(|(input, _)| is_needed(*input)) {
+                *column = repeat(column, &lengths)?;
+            }
             for (request, list) in current {
                 unnested[request] = Some(elements(&list, &lengths)?);
             }
@@ -107,6 +111,10 @@ fn repeat(column: &ArrayRef, lengths: &[usize]) -> Result<ArrayRef> {
 /// The elements of each list, padded with nulls to its row's length.
 fn elements(list: &LargeListArray, lengths: &[usize]) -> Result<ArrayRef> {
     let offsets = list.value_offsets();
+    if list.null_count() == 0 && lengths.iter().enumerate().all(|(row, &length)| list.value_length(row) as usize == length) {
+        let (first, end) = (offsets[0] as usize, offsets[list.len()] as usize);
+        return Ok(list.values().slice(first, end - first));
+    }
     let mut indices: Vec<Option<u64>> = Vec::with_capacity(lengths.iter().sum());
     for (row, &length) in lengths.iter().enumerate() {
         let own = if list.is_null(row) { 0 } else { list.value_length(row) as usize };

@@ -37,8 +37,9 @@ impl Loader {
     pub fn bytes(&self, owner: &Owner, layer: &LayerRef) -> Result<Bytes> {
         let (name, bytes) = match &layer.place {
             LayerPlace::Inline(data) => ("a record's inline state".to_owned(), base64(data)?),
-            LayerPlace::Object { path, start } => {
-                (self.log.store().display(&Path::from(path.as_str())), self.part(path, *start, layer.bytes)?)
+            LayerPlace::Object(path) => {
+                let path = Path::from(path.as_str());
+                (self.log.store().display(&path), self.object(&path, layer.bytes)?)
             }
             LayerPlace::Record(seq) => (self.log.store().display(&paths::commit(*seq)), self.inline(*seq, owner, layer)?),
         };
@@ -53,19 +54,14 @@ impl Loader {
         decode_layer(bytes).map_err(|error| error.within(format!("the state table '{}'", layer.table.name)))
     }
 
-    fn part(&self, path: &str, start: u64, bytes: u64) -> Result<Bytes> {
-        let path = Path::from(path);
+    fn object(&self, path: &Path, size: u64) -> Result<Bytes> {
         let store = self.log.store();
-        let missing = || Error::corrupt(format!("the state {} is missing; restore it", store.display(&path)));
-        match store.get_range(&path, start..start + bytes) {
-            Ok(part) => part.ok_or_else(missing),
-            // A store may call a range that reaches beyond the end any kind of error.
-            Err(error) => match store.head(&path)? {
-                Some(found) if found.size < start + bytes => {
-                    Err(Error::corrupt(format!("the state {} is cut off; restore it", store.display(&path))).caused_by(error))
-                }
-                _ => Err(error),
-            },
+        match store.get(path)? {
+            None => Err(Error::corrupt(format!("the state {} is missing; restore it", store.display(path)))),
+            Some(bytes) if (bytes.len() as u64) < size => {
+                Err(Error::corrupt(format!("the state {} is cut off; restore it", store.display(path))))
+            }
+            Some(bytes) => Ok(bytes),
         }
     }
 

@@ -1,8 +1,8 @@
 //! State in the checkpoint: per table of a source or an operator a short chain of layers, oldest first.
 //!
-//! What flows in: what a batch changed. What flows out: the complete list of live layers for the batch's record, and at most one object
-//! with what is new. Nothing is atomic here: the object is garbage until a record names it. What can fail: reading a layer that is to be
-//! merged, which is `Corrupt` if it is damaged or missing.
+//! What flows in: what a batch changed. What flows out: the complete list of live layers for the batch's record, and an object for each
+//! that is new, which any Arrow reader opens. Nothing is atomic here: objects are garbage until a record names them. What can fail: reading a
+//! layer that is to be merged, which is `Corrupt` if it is damaged or missing.
 //!
 //! Small changes stand inline in the record, as base64, and are kept in memory, so that a nearly empty batch reads nothing and writes
 //! no object of state. Merging is planned by [`crate::protocol::compaction`].
@@ -16,7 +16,7 @@ use crate::protocol::paths::{self, Writer};
 use crate::protocol::record::{BatchRecord, LayerPlace, LayerRef};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 pub use load::Loader;
 use object_store::path::Path;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use waterclock_core::id::{Checksum, OperatorId, Seq, SourceId};
 use waterclock_core::state::{StateChange, StateLayer, StateTable, encode_layer, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 
-/// Changes that are together smaller than this, in bytes, stand in the record.
+/// So many bytes of changes, at most, stand in a record: the smallest ones.
 const INLINE_BYTES: usize = 4 << 10;
 
 /// Whose state it is.
@@ -82,7 +82,7 @@ pub struct StagedState {
     /// The live layers, as of the batch's record.
     pub tables: Tables,
     /// What must be stored before the commit.
-    pub object: Option<(Path, Bytes)>,
+    pub objects: Vec<(Path, Bytes)>,
 }
 
 /// A layer that is new in a batch.
@@ -181,7 +181,7 @@ impl Tables {
             let watermark = watermarks.get(&key.0).copied().unwrap_or(Watermark::Unknown);
             fresh.push(living.put_on_top(key, changes, watermark, loader)?);
         }
-        living.place(fresh, writer)
+        Ok(living.place(fresh, writer))
     }
 
     fn put_on_top(&self, key: (Owner, StateTable), changes: Vec<StateChange>, watermark: Watermark, loader: &Loader) -> Result<NewLayer> {
@@ -204,20 +204,20 @@ impl Tables {
         Ok(NewLayer { key, above: merged.start, rows, expires, bytes: encode_layer(&layer)? })
     }
 
-    /// Gives each new layer its place: all in the record, or all in one object.
-    fn place(self, fresh: Vec<NewLayer>, writer: &Writer) -> Result<StagedState> {
-        let mut tables = self;
-        let total: usize = fresh.iter().map(|layer| layer.bytes.len()).sum();
-        let path = (total >= INLINE_BYTES).then(|| paths::state(writer));
-        let mut object = BytesMut::with_capacity(if path.is_some() { total } else { 0 });
+    /// Gives each new layer its place: in the record, or in an object of its own.
+    fn place(self, mut fresh: Vec<NewLayer>, writer: &Writer) -> StagedState {
+        let (mut tables, mut objects, mut inline_bytes) = (self, Vec::new(), 0);
+        fresh.sort_by_key(|layer| layer.bytes.len());
         for layer in fresh {
-            let place = match &path {
-                Some(path) => LayerPlace::Object { path: path.to_string(), start: object.len() as u64 },
-                None => LayerPlace::Inline(STANDARD.encode(&layer.bytes)),
+            inline_bytes += layer.bytes.len();
+            let is_inline = inline_bytes < INLINE_BYTES;
+            let place = if is_inline {
+                LayerPlace::Inline(STANDARD.encode(&layer.bytes))
+            } else {
+                let path = paths::state(writer, objects.len());
+                objects.push((path.clone(), layer.bytes.clone()));
+                LayerPlace::Object(path.to_string())
             };
-            if path.is_some() {
-                object.extend_from_slice(&layer.bytes);
-            }
             let reference = LayerRef {
                 table: layer.key.1.clone(),
                 rows: layer.rows,
@@ -228,9 +228,9 @@ impl Tables {
             };
             let chain = tables.chains.entry(layer.key).or_default();
             chain.truncate(layer.above);
-            chain.push(LiveLayer { reference, inline: path.is_none().then_some(layer.bytes) });
+            chain.push(LiveLayer { reference, inline: is_inline.then_some(layer.bytes) });
         }
-        Ok(StagedState { tables, object: path.map(|path| (path, object.freeze())) })
+        StagedState { tables, objects }
     }
 
     /// The record of this number, which these layers were staged for, is committed: from now on its inline layers are pointed to.

@@ -78,16 +78,14 @@ proptest! {
             let writer = Writer { seq: Seq(index as u64), epoch: Epoch(0), nonce: Nonce::from("n") };
             let changes = batch.iter().map(|change| (owner.clone(), layer(change))).collect();
             let staged = tables.stage(changes, &BTreeMap::new(), &writer, &loader).unwrap();
-            if let Some((path, bytes)) = staged.object {
-                store.put(&path, bytes).unwrap();
-            }
+            store.put_all(staged.objects).unwrap();
             tables = staged.tables;
             let record = commit(&log, &records, &tables, &owner, writer.seq);
             tables.commit(writer.seq);
             prop_assert_eq!(content(&tables.load(&owner, &loader).unwrap()), model.clone());
             let fresh = Tables::of(writer.seq, &record);
             prop_assert_eq!(content(&fresh.load(&owner, &loader).unwrap()), model.clone());
-            prop_assert!(fresh.references(&owner).len() < 12);
+            prop_assert!(fresh.references(&owner).len() < 20);
             if forget >> (index % 32) & 1 == 1 {
                 tables = fresh;
             }

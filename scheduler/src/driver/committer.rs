@@ -131,9 +131,7 @@ impl Committing {
         let watermarks: BTreeMap<Owner, Watermark> =
             draft.operators.iter().map(|(id, operator)| (Owner::Operator(id.clone()), operator.watermark)).collect();
         let state = self.ledger.tables.stage(changes, &watermarks, &self.writer(), &self.loader)?;
-        if let Some((path, bytes)) = state.object {
-            self.log.store().put(&path, bytes)?;
-        }
+        self.log.store().put_all(state.objects)?;
         let durable = self.clock.elapsed();
         draft.timings.stage_ms = whole_ms(durable - started);
         let manifests = staged.iter().map(|(id, _, manifest)| (id.clone(), manifest.clone())).collect();

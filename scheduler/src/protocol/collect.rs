@@ -30,7 +30,7 @@ pub fn retained(batch: BatchId, retain: NonZeroU64, before: BatchId) -> BatchId 
 /// The objects that a batch's record names.
 pub fn named(batch: &BatchRecord) -> BTreeSet<String> {
     let path = |place: &LayerPlace| match place {
-        LayerPlace::Object { path, .. } => Some(path.clone()),
+        LayerPlace::Object(path) => Some(path.clone()),
         LayerPlace::Inline(_) | LayerPlace::Record(_) => None,
     };
     batch.layers().filter_map(|layer| path(&layer.place)).collect()
@@ -99,14 +99,14 @@ mod tests {
             let writer = Writer { seq: record.seq, epoch: record.epoch, nonce: record.nonce.clone() };
             let super::super::record::Body::Batch(batch) = &mut record.body else { panic!("only batches are left") };
             live.truncate(live.len().saturating_sub(*drop as usize));
-            live.push(paths::state(&writer).to_string());
+            live.push(paths::state(&writer, 0).to_string());
             boundary = retained(batch.batch, NonZeroU64::new(retain).unwrap(), boundary);
             batch.retained = boundary;
             let mut layer = batch.sources.values_mut().next().unwrap();
             let sample = layer.layers.remove(0);
             layer = batch.sources.values_mut().next().unwrap();
             layer.layers.clear();
-            let place = |path: &String| LayerPlace::Object { path: path.clone(), start: 0 };
+            let place = |path: &String| LayerPlace::Object(path.clone());
             let layers = live.iter().map(|path| super::super::record::LayerRef { place: place(path), ..sample.clone() }).collect();
             batch.operators.get_mut(&OperatorId::from("counts")).unwrap().layers = layers;
         }

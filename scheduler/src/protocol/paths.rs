@@ -71,15 +71,16 @@ impl Writer {
     }
 }
 
-/// A batch's state: the changes of all sources and operators, in one object.
-pub fn state(writer: &Writer) -> Path {
-    states().join(format!("{}.arrows", writer.name()))
+/// A layer of state that a batch wrote, of several numbered from zero.
+pub fn state(writer: &Writer, layer: usize) -> Path {
+    states().join(format!("{}.{layer}.arrow", writer.name()))
 }
 
 /// Who wrote the state at a path.
 pub fn parse_state(path: &Path) -> Option<Writer> {
-    let writer = Writer::parse(path.filename()?.strip_suffix(".arrows")?)?;
-    (state(&writer) == *path).then_some(writer)
+    let (writer, layer) = path.filename()?.strip_suffix(".arrow")?.rsplit_once('.')?;
+    let (writer, layer) = (Writer::parse(writer)?, layer.parse().ok()?);
+    (state(&writer, layer) == *path).then_some(writer)
 }
 
 /// One cut of a source that can't replay.
@@ -114,10 +115,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_built_can_be_read_again(seq: u64, epoch: u64, nonce in "[a-z0-9]{1,16}", name in "[a-zA-Z0-9_./]{1,12}") {
+        fn what_is_built_can_be_read_again(seq: u64, epoch: u64, layer: usize, nonce in "[a-z0-9]{1,16}", name in "[a-zA-Z0-9_./]{1,12}") {
             let writer = Writer { seq: Seq(seq), epoch: Epoch(epoch), nonce: nonce.as_str().into() };
             prop_assert_eq!(parse_commit(&commit(writer.seq)), Some(writer.seq));
-            prop_assert_eq!(parse_state(&state(&writer)), Some(writer.clone()));
+            prop_assert_eq!(parse_state(&state(&writer, layer)), Some(writer.clone()));
             prop_assert_eq!(parse_spool(&spool(&writer, &SourceId::from(name))), Some(writer));
         }
     }

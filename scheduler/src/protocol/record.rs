@@ -233,13 +233,8 @@ pub struct LayerRef {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LayerPlace {
-    /// A part of an object.
-    Object {
-        /// The object's path within the checkpoint.
-        path: String,
-        /// The first byte.
-        start: u64,
-    },
+    /// An object, by its path within the checkpoint.
+    Object(String),
     /// In this record, as base64.
     Inline(String),
     /// Inline in an earlier record, under the same owner, table and checksum.

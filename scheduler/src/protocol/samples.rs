@@ -69,7 +69,7 @@ fn batch_record(batch: BatchId, previous: Option<BatchRef>, opened: Seq) -> Batc
         bad_rows: 1,
         spool: None,
         layers: vec![
-            layer("seen", LayerPlace::Object { path: "state/x".into(), start: 7 }),
+            layer("seen", LayerPlace::Object("state/x".into())),
             layer("seen", LayerPlace::Inline("AAAA".into())),
             layer("seen", LayerPlace::Record(opened)),
         ],

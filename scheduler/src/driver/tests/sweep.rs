@@ -3,7 +3,8 @@
 
 use super::support::World;
 use crate::log::read_log;
-use crate::protocol::paths;
+use crate::protocol::record::Record;
+use crate::protocol::{collect, paths};
 use crate::testing::{Effect, Fault};
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -49,14 +50,7 @@ fn sweep(before: u64, make: impl Fn(&str) -> World) {
 /// Every object of state is one that a record names.
 fn no_leftovers(world: &World) {
     let checkpoint = world.checkpoint();
-    let named: BTreeSet<String> = read_log(&checkpoint)
-        .unwrap()
-        .iter()
-        .filter_map(|record| {
-            record.batch().map(|_| paths::state(&paths::Writer { seq: record.seq, epoch: record.epoch, nonce: record.nonce.clone() }))
-        })
-        .map(|path| path.to_string())
-        .collect();
+    let named: BTreeSet<String> = read_log(&checkpoint).unwrap().iter().filter_map(Record::batch).flat_map(collect::named).collect();
     for object in checkpoint.list(Some(&paths::states())).unwrap() {
         assert!(named.contains(object.location.as_ref()), "{} is left over", object.location);
     }
