@@ -109,8 +109,15 @@ impl Groups {
         &self.new
     }
 
+    /// All slots, in the order of their keys.
     pub(super) fn all(&self) -> Vec<u32> {
-        self.keys.slots()
+        self.by_key(self.keys.slots())
+    }
+
+    /// Slots in the order of their keys.
+    pub(super) fn by_key(&self, mut slots: Vec<u32>) -> Vec<u32> {
+        self.keys.sort(&mut slots);
+        slots
     }
 
     pub(super) fn key_columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -152,7 +159,7 @@ impl Groups {
 
     /// Adds all groups of another table of the same shape.
     pub(super) fn absorb(&mut self, other: &Self) -> Result<()> {
-        let theirs = other.all();
+        let theirs = other.keys.slots();
         let (slots, _) = self.intern(&other.key_columns(&theirs)?, theirs.len())?;
         self.slots.absorb(&slots, &other.slots, &theirs)
     }

@@ -82,6 +82,15 @@ impl KeyTable {
         }
     }
 
+    /// Sorts slots by their keys: in an order that is the same whenever and wherever the keys came to their slots.
+    pub(super) fn sort(&self, slots: &mut [u32]) {
+        match self {
+            Self::One(_) => {}
+            Self::Numbers(table) => slots.sort_unstable_by_key(|slot| table.get(*slot)),
+            Self::Bytes(_, interned) => slots.sort_unstable_by(|one, other| interned.get(*one).cmp(&interned.get(*other))),
+        }
+    }
+
     /// The key columns of slots.
     pub(super) fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let missing = || Error::internal("a slot has no key");

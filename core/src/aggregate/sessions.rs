@@ -2,6 +2,8 @@
 //!
 //! Whether a row is late is judged after merging: a session that was made by this batch alone and has closed before it holds late rows
 //! only. So such sessions are kept until the batch's rows are all there.
+//!
+//! Sessions that close come out in the order of their ends, and then of their keys and starts, whatever slots they were given.
 
 use super::calls::{CallInput, Slots, inputs};
 use super::keys::KeyTable;
@@ -15,7 +17,7 @@ use crate::window::Window;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::{concat, filter_record_batch};
 use arrow::datatypes::DataType;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 const SESSIONS: &str = "sessions";
@@ -46,7 +48,7 @@ pub(super) struct Sessions {
     /// By key, in the order of time.
     sessions: Vec<Vec<Session>>,
     slots: Slots,
-    /// Keys by when one of their sessions dies, or may have died: sessions that grew meanwhile are there again.
+    /// Keys by when one of their sessions dies, or may have died: sessions that grew meanwhile are there again. Empty where nothing closes.
     dying: BTreeMap<i64, BTreeSet<u32>>,
     /// Keys of the batch at hand.
     changed: BTreeSet<u32>,
@@ -155,7 +157,9 @@ impl Sessions {
             for session in &mut self.sessions[key as usize] {
                 session.established = true;
                 session.rows = 0;
-                self.dying.entry(session.last + self.gap + 1).or_default().insert(key);
+                if !self.spec.keeps_all() {
+                    self.dying.entry(session.last + self.gap + 1).or_default().insert(key);
+                }
             }
             self.forget_key_without_sessions(key);
         }
@@ -168,11 +172,10 @@ impl Sessions {
         }
     }
 
-    /// Takes out the sessions that have closed, in the order of their ends.
+    /// Takes out the sessions that have closed, in the order of their ends, keys and starts.
     fn take_closed(&mut self) -> Vec<(u32, Session)> {
         let mut closed = Vec::new();
         while let Some((&expires, _)) = self.dying.first_key_value()
-            && !self.spec.keeps_all()
             && Watermark::At(Timestamp(expires)) <= self.watermark
         {
             for key in self.dying.remove(&expires).unwrap_or_default() {
@@ -182,7 +185,20 @@ impl Sessions {
                 self.sessions[key as usize] = kept;
             }
         }
-        closed
+        let mut ordered = self.by_key(closed);
+        ordered.sort_by_key(|(_, session)| session.last);
+        ordered
+    }
+
+    /// Sessions in the order of their keys and starts.
+    fn by_key(&self, mut sessions: Vec<(u32, Session)>) -> Vec<(u32, Session)> {
+        let mut keys: Vec<u32> = sessions.iter().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        self.keys.sort(&mut keys);
+        let places: HashMap<u32, usize> = keys.into_iter().zip(0..).collect();
+        sessions.sort_by_key(|(key, session)| (places.get(key).copied(), session.first));
+        sessions
     }
 
     fn emit(&self, sessions: &[(u32, Session)], output: &mut Output) -> Result<()> {
@@ -197,7 +213,7 @@ impl Sessions {
 
     fn all(&self) -> Vec<(u32, Session)> {
         let of_key = |(key, sessions): (u32, &Vec<Session>)| sessions.iter().map(move |session| (key, *session)).collect::<Vec<_>>();
-        (0u32..).zip(&self.sessions).flat_map(of_key).collect()
+        self.by_key((0u32..).zip(&self.sessions).flat_map(of_key).collect())
     }
 
     /// Stored sessions that have not closed.
@@ -323,7 +339,9 @@ impl Operator for Sessions {
             for (row, (&key, &slot)) in keys.iter().zip(&slots).enumerate() {
                 let (first, last) = (firsts.value(row), lasts.value(row));
                 let session = Session { first, last, slot, rows: 0, established: true, stored: Some(first), changed: false };
-                self.dying.entry(self.expires(&session)).or_default().insert(key);
+                if !self.spec.keeps_all() {
+                    self.dying.entry(self.expires(&session)).or_default().insert(key);
+                }
                 self.sessions[key as usize].push(session);
             }
         }

@@ -3,6 +3,9 @@
 //! A unit is a pane where results come out when windows close, for then overlapping windows share their panes, and a closing window adds up
 //! those that it holds. Elsewhere a unit is a window, because each change of each window is to be seen. Closing drops whole units. Groups
 //! that are bounded by a key of theirs, or not at all, are one unit.
+//!
+//! Groups that close come out in the order of their ends, and then of their keys: what is built on them must not depend on which slots they
+//! were given, for a restored operator gives others.
 
 use super::calls::{CallInput, CallSpec, inputs};
 use super::groups::{Groups, Remember};
@@ -180,7 +183,7 @@ impl Windowed {
         Ok(())
     }
 
-    /// Emits windows that have closed, in the order of their ends.
+    /// Emits windows that have closed, in the order of their ends and keys.
     fn close_windows(&mut self, output: &mut Output) -> Result<()> {
         let pane = self.window_spec().and_then(WindowSpec::pane).unwrap_or(1);
         while let Some((&end, &start)) = self.windows.first_key_value()
@@ -224,7 +227,7 @@ impl Windowed {
             if self.spec.emit == Emit::Closed
                 && let Some(groups) = self.units.get(&WHOLE)
             {
-                self.emit_slots(WHOLE, groups, &slots, output)?;
+                self.emit_slots(WHOLE, groups, &groups.by_key(slots.clone()), output)?;
             }
             if let Some(groups) = self.units.get_mut(&WHOLE) {
                 slots.into_iter().for_each(|slot| groups.remove(slot));

@@ -15,6 +15,8 @@ mod plans;
 mod process;
 mod queries;
 mod refusals;
+mod restarts;
+mod stateful;
 mod support;
 mod times;
 mod unnest;

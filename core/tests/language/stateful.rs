@@ -1,0 +1,105 @@
+//! A plan with operators that have a memory, run batch by batch on rows in memory, and stopped and taken up between batches.
+
+use crate::support::{TRIGGER_TIME, job, lines};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use waterclock_core::Result;
+use waterclock_core::batch::BatchContext;
+use waterclock_core::id::BatchId;
+use waterclock_core::operator::{Operator, Output, Port};
+use waterclock_core::plan::{NodeKind, Plan};
+use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable, merge};
+use waterclock_core::time::Watermark;
+
+/// An operator, and what it has checkpointed.
+struct Stateful {
+    operator: Box<dyn Operator>,
+    layers: BTreeMap<StateTable, Vec<StateLayer>>,
+    watermark: Watermark,
+}
+
+/// One task per operator.
+pub struct Running {
+    plan: Arc<Plan>,
+    operators: BTreeMap<usize, Stateful>,
+    batch: u64,
+}
+
+fn create(plan: &Plan, node: usize) -> Result<Box<dyn Operator>> {
+    let NodeKind::Operator(factory) = &plan.nodes[node].kind else { panic!("{} has no memory", plan.nodes[node].id) };
+    factory.create(KeyGroupRange::all())
+}
+
+impl Running {
+    /// The plan of these statements over the tables of most tests.
+    pub fn new(statements: &str) -> Self {
+        let plan = job(statements).unwrap_or_else(|error| panic!("{statements}: {error}")).plan;
+        let stateful = |node: &usize| matches!(plan.nodes[*node].kind, NodeKind::Operator(_));
+        let new = |node: usize| {
+            let operator = create(&plan, node).unwrap();
+            (node, Stateful { operator, layers: BTreeMap::new(), watermark: Watermark::Unknown })
+        };
+        let operators = (0..plan.nodes.len()).filter(stateful).map(new).collect();
+        Self { plan, operators, batch: 0 }
+    }
+
+    /// The columns of the first source.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.plan.sources[0].schema)
+    }
+
+    /// Drops all operators, and makes others from what was checkpointed.
+    pub fn restart(&mut self) -> Result<()> {
+        for (node, stateful) in &mut self.operators {
+            let tables: Vec<StateLayer> =
+                stateful.layers.values().map(|layers| merge(layers, true, stateful.watermark)).collect::<Result<_>>()?;
+            stateful.operator = create(&self.plan, *node)?;
+            stateful.operator.restore(&tables, stateful.watermark)?;
+        }
+        Ok(())
+    }
+
+    /// A batch of rows of the first source, after which its watermark is this; what the first sink gets of it.
+    pub fn batch(&mut self, rows: &RecordBatch, watermark: Watermark) -> Result<Vec<String>> {
+        let batch = BatchContext { batch: BatchId(self.batch), trigger_time: TRIGGER_TIME };
+        self.batch += 1;
+        let plan = Arc::clone(&self.plan);
+        let mut made: Vec<(RecordBatch, Watermark)> = Vec::new();
+        for (index, node) in plan.nodes.iter().enumerate() {
+            let inputs: Vec<&(RecordBatch, Watermark)> = node.inputs.iter().map(|input| &made[input.node.0]).collect();
+            let output = match &node.kind {
+                NodeKind::Scan(source) => (rows.project(&plan.sources[*source].scan.projection).unwrap(), watermark),
+                NodeKind::Transform(transform) => {
+                    (Arc::clone(transform).for_batch(&batch)?.apply(inputs[0].0.clone())?, node.bounds[0].apply(inputs[0].1)?)
+                }
+                NodeKind::Union => panic!("no union here"),
+                NodeKind::Operator(_) => {
+                    let (given, reached) = (inputs[0].0.clone(), node.bounds[0].apply(inputs[0].1)?);
+                    let stateful = self.operators.get_mut(&index).unwrap();
+                    let emitted = stateful.run(given, reached, &batch)?;
+                    (concat_batches(&node.outputs[0], &emitted).unwrap(), stateful.watermark)
+                }
+            };
+            made.push(output);
+        }
+        Ok(lines(&made[plan.sinks[0].input.node.0].0))
+    }
+}
+
+impl Stateful {
+    fn run(&mut self, rows: RecordBatch, watermark: Watermark, batch: &BatchContext) -> Result<Vec<RecordBatch>> {
+        let mut output = Output::default();
+        self.operator.begin(batch);
+        if rows.num_rows() > 0 {
+            self.operator.process(Port(0), rows, &mut output)?;
+        }
+        self.watermark = self.watermark.max(self.operator.advance(Port(0), watermark, batch, &mut output)?);
+        for layer in self.operator.checkpoint()? {
+            self.layers.entry(layer.table.clone()).or_default().push(layer);
+        }
+        Ok(output.take().into_iter().map(|(_, rows)| rows).collect())
+    }
+}
