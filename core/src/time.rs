@@ -3,13 +3,18 @@
 //! Nothing in this crate asks the machine for the time. The clock that a job sees is the batch's trigger time, which the driver
 //! takes once per batch and records.
 
-use crate::error::{Error, Result};
-use chrono::{DateTime, SecondsFormat};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-/// Microseconds since 1970-01-01T00:00:00Z. Serialised as ISO 8601 in UTC.
+/// The unit of times that the calendar of dates does not reach.
+const BEYOND_THE_CALENDAR: &str = " us";
+
+/// Microseconds since 1970-01-01T00:00:00Z. Serialised as ISO 8601 in UTC, with a sign before years that have not four digits; some 262,000
+/// years from now, where dates end, as a number of microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
@@ -29,8 +34,23 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match DateTime::from_timestamp_micros(self.0) {
             Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true)),
-            None => write!(f, "{} us", self.0),
+            None => write!(f, "{}{BEYOND_THE_CALENDAR}", self.0),
         }
+    }
+}
+
+/// Reads whatever [`Display`](fmt::Display) writes, and every other ISO 8601 time with a zone.
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || format!("'{text}' is not a time; write it as 2024-01-01T00:00:00Z");
+        if let Some(micros) = text.strip_suffix(BEYOND_THE_CALENDAR) {
+            return micros.parse().map(Self).or_error(ErrorKind::BadData, wrong);
+        }
+        // Unlike RFC 3339, this knows years with a sign.
+        let time: DateTime<Utc> = text.parse().or_error(ErrorKind::BadData, wrong)?;
+        Ok(Self(time.timestamp_micros()))
     }
 }
 
@@ -42,9 +62,7 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let time = DateTime::parse_from_rfc3339(&text).map_err(serde::de::Error::custom)?;
-        Ok(Self(time.timestamp_micros()))
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -83,10 +101,7 @@ impl<'de> Deserialize<'de> for Watermark {
         match Option::<String>::deserialize(deserializer)?.as_deref() {
             None => Ok(Watermark::Unknown),
             Some("end") => Ok(Watermark::End),
-            Some(text) => {
-                let time = DateTime::parse_from_rfc3339(text).map_err(serde::de::Error::custom)?;
-                Ok(Watermark::At(Timestamp(time.timestamp_micros())))
-            }
+            Some(text) => text.parse().map(Watermark::At).map_err(serde::de::Error::custom),
         }
     }
 }
@@ -117,6 +132,41 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn survives_json(mark: Watermark) {
+        let text = serde_json::to_string(&mark).unwrap();
+        assert_eq!(serde_json::from_str::<Watermark>(&text).unwrap(), mark, "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn every_time_is_read_as_it_is_written(any: i64, near in -300_000_000_000_000_000i64..300_000_000_000_000_000) {
+            for time in [Timestamp(any), Timestamp(near)] {
+                prop_assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time, "{}", time);
+                survives_json(Watermark::At(time));
+            }
+        }
+    }
+
+    #[test]
+    fn times_around_the_ends_of_what_can_be_written_are_read() {
+        let ends = [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC].map(|time| time.timestamp_micros());
+        let years = ["0000-01-01T00:00:00Z", "+10000-01-01T00:00:00Z", "-0001-12-31T23:59:59Z"];
+        let years = years.map(|year| year.parse::<Timestamp>().unwrap().0);
+        let around = |time: i64| (-2..=2).map(move |distance| Timestamp(time.saturating_add(distance)));
+        for time in [i64::MIN, i64::MAX, 0].into_iter().chain(ends).chain(years).flat_map(around) {
+            assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time, "{time}");
+            survives_json(Watermark::At(time));
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for wrong in ["", "us", " us", "9223372036854775808 us", "2024-01-01", "2024-01-01T00:00:00", "tomorrow"] {
+            assert_eq!(wrong.parse::<Timestamp>().unwrap_err().kind(), ErrorKind::BadData, "{wrong}");
+        }
+    }
 
     #[test]
     fn durations_need_a_unit() {
@@ -130,10 +180,7 @@ mod tests {
 
     #[test]
     fn timestamps_and_watermarks_survive_json() {
-        for mark in [Watermark::Unknown, Watermark::At(Timestamp(1_704_067_200_000_001)), Watermark::End] {
-            let text = serde_json::to_string(&mark).unwrap();
-            assert_eq!(serde_json::from_str::<Watermark>(&text).unwrap(), mark, "{text}");
-        }
+        [Watermark::Unknown, Watermark::At(Timestamp(1_704_067_200_000_001)), Watermark::End].into_iter().for_each(survives_json);
         assert_eq!(Timestamp(1_704_067_200_000_001).to_string(), "2024-01-01T00:00:00.000001Z");
     }
 
