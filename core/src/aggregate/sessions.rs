@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::{Operator, Output, Port};
 use crate::state::{StateChange, StateLayer, StateTable};
 use crate::time::{Timestamp, Watermark};
-use crate::window::Window;
+use crate::window::{Window, check_times};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::{concat, filter_record_batch};
 use arrow::datatypes::DataType;
@@ -278,6 +278,7 @@ impl Operator for Sessions {
             rows = arrow::compute::filter_record_batch(&rows, &valid).or_error(ErrorKind::Internal, || "rows without a time".into())?;
             time = arrow::compute::filter(&time, &valid).or_error(ErrorKind::Internal, || "rows without a time".into())?;
         }
+        check_times(times(&time)?)?;
         let key_columns = self.spec.key_columns(&rows)?;
         let inputs = self.inputs(&rows)?;
         let keys = self.intern(&key_columns, rows.num_rows())?;

@@ -183,7 +183,7 @@ pub(super) fn expiries(column: &ArrayRef) -> Result<Vec<Option<i64>>> {
         }
         None => {
             let column = cast(column, &MICROS).or_error(ErrorKind::Internal, || "the event time of groups".into())?;
-            Ok(times(&column)?.iter().map(|time| time.map(|time| time + 1)).collect())
+            Ok(times(&column)?.iter().map(|time| time.map(|time| time.saturating_add(1))).collect())
         }
     }
 }

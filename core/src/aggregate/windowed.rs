@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::{Operator, Output, Port};
 use crate::state::{StateChange, StateLayer, StateTable};
 use crate::time::{Timestamp, Watermark};
-use crate::window::{Window, WindowSpec};
+use crate::window::{Window, WindowSpec, check_times};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{concat, filter_record_batch, take};
 use arrow::datatypes::DataType;
@@ -116,6 +116,7 @@ impl Windowed {
         let inputs = self.inputs(rows)?;
         let mut panes: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         let times = times(time)?;
+        check_times(times)?;
         output.count_late(times.null_count() as u64);
         for row in 0..rows.num_rows() {
             if times.is_valid(row) {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::id::OperatorId;
 use crate::plan::{Node, NodeId, NodeKind, TimeBound};
 use crate::sink::SinkMode;
-use crate::window::WindowSpec;
+use crate::window::{MOST_WINDOWS, WindowSpec};
 use arrow::compute::SortOptions;
 use datafusion_common::Column;
 use datafusion_expr::expr::{AggregateFunction, NullTreatment};
@@ -92,6 +92,7 @@ impl Planner {
         let input = Input { node, schema: self.schema_of(upstream), from };
         let ending = ending(&input)?;
         let emit = emit(node, mode, &ending)?;
+        check_windows(node, &ending, emit)?;
         let (mut keys, mut layout) = (Vec::new(), Vec::new());
         for key in &node.keys {
             match key {
@@ -176,6 +177,19 @@ fn emit(node: &AggregateNode, mode: SinkMode, ending: &Ending) -> Result<Emit> {
             "the mode 'append' writes a group once it has closed, and these groups never close; group by a window over the event time, such \
              as tumble(ts, INTERVAL '10 seconds'), of a table with the option 'event_time', or set the sink's mode to 'update' or 'complete'",
         ),
+    }
+}
+
+/// Where results come out before their window closes, each window is kept by itself.
+fn check_windows(node: &AggregateNode, ending: &Ending, emit: Emit) -> Result<()> {
+    match ending.time {
+        GroupTime::Window { spec, .. } if emit != Emit::Closed && spec.windows_of_a_row() > MOST_WINDOWS => Err(Error::config(format!(
+            "{}: a row would be in up to {} windows, and where windows are written before they have closed {MOST_WINDOWS} are the most; use a longer \
+             slide, a shorter size, or the sink's mode 'append'",
+            node.text,
+            spec.windows_of_a_row()
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -40,14 +40,14 @@ impl TimeBound {
     /// The watermark of the column.
     ///
     /// # Errors
-    /// `Internal` if a step can't be computed, or gives no time.
+    /// `BadData` if a step takes the watermark beyond what a time can be; `Internal` if it gives no time.
     pub fn apply(&self, watermark: Watermark) -> Result<Watermark> {
         let Watermark::At(mut time) = watermark else { return Ok(watermark) };
         for step in &self.steps {
             let column = Arc::new(TimestampMicrosecondArray::from(vec![time.0])) as ArrayRef;
             let failed = || format!("computing {step} of the watermark {time}");
             let row = RecordBatch::try_new(Self::input_schema(), vec![column]).or_error(ErrorKind::Internal, failed)?;
-            let value = step.evaluate(&row).and_then(|value| value.into_array(1)).or_error(ErrorKind::Internal, failed)?;
+            let value = step.evaluate(&row).and_then(|value| value.into_array(1)).or_error(ErrorKind::BadData, failed)?;
             let value = cast(&value, &DataType::Timestamp(TimeUnit::Microsecond, None)).or_error(ErrorKind::Internal, failed)?;
             let value = value.as_primitive::<TimestampMicrosecondType>().iter().next().flatten();
             time = Timestamp(value.ok_or_else(|| Error::internal(format!("{step} of the watermark {time} is null")))?);

@@ -3,7 +3,7 @@
 //! A window is a struct of `start` and `end`. `tumble` is a function like any other; `hop`, `cumulate` and `session` give no single window per
 //! row, so they stand in GROUP BY alone, where the planner takes them out.
 
-use super::WindowSpec;
+use super::{WindowSpec, check_times};
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, StructArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Fields, IntervalUnit, TimeUnit, TimestampMicrosecondType};
@@ -174,9 +174,11 @@ impl ScalarUDFImpl for WindowFunction {
         let spec = self.spec(&lengths).map_err(|error| exec_datafusion(&error))?;
         let times = arguments.args[0].to_array(arguments.number_rows)?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
+        check_times(times).map_err(|error| exec_datafusion(&error))?;
         let length = spec.pane().unwrap_or(0);
-        let starts: TimestampMicrosecondArray = times.unary(|time| spec.pane_of(time));
-        let ends: TimestampMicrosecondArray = starts.unary(|start: i64| start + length);
+        // Not over the slots of nulls, where anything may stand.
+        let starts: TimestampMicrosecondArray = times.iter().map(|time| time.map(|time| spec.pane_of(time))).collect();
+        let ends: TimestampMicrosecondArray = starts.iter().map(|start| start.map(|start| start + length)).collect();
         let nulls = times.nulls().cloned();
         let windows = StructArray::try_new(window_fields(), vec![Arc::new(starts), Arc::new(ends)], nulls)?;
         Ok(ColumnarValue::Array(Arc::new(windows)))
@@ -255,8 +257,10 @@ impl ScalarUDFImpl for ReadWindow {
         let column = usize::from(self.part != WindowPart::Start);
         let times = windows.column(column).as_primitive::<TimestampMicrosecondType>();
         let before = i64::from(self.part == WindowPart::Time);
-        let times = times.iter().enumerate().map(|(row, time)| time.filter(|_| windows.is_valid(row)).map(|time| time - before));
-        Ok(ColumnarValue::Array(Arc::new(times.collect::<TimestampMicrosecondArray>()) as ArrayRef))
+        // What makes windows gives none that ends with the first time that there is; a struct that the query made may.
+        let part = |(row, time): (usize, Option<i64>)| time.filter(|_| windows.is_valid(row)).map(|time| time.saturating_sub(before));
+        let times: TimestampMicrosecondArray = times.iter().enumerate().map(part).collect();
+        Ok(ColumnarValue::Array(Arc::new(times) as ArrayRef))
     }
 }
 

@@ -5,7 +5,10 @@
 //! microseconds; a pane and a window are named by where they begin.
 
 mod functions;
+mod reach;
 mod spec;
 
 pub(crate) use functions::{WindowFunction, WindowPart, is_window_type, window_functions, window_part};
+pub(crate) use reach::check_times;
+pub(crate) use spec::MOST_WINDOWS;
 pub use spec::{Window, WindowSpec};

@@ -43,7 +43,8 @@ mod tests {
 
     /// Any that is allowed, and the longest of each kind.
     fn specs() -> impl Strategy<Value = WindowSpec> {
-        let cumulate = |(step, steps, offset): (i64, i64, i64)| WindowSpec::Cumulate { step: step / steps, size: step / steps * steps, offset };
+        let cumulate =
+            |(step, steps, offset): (i64, i64, i64)| WindowSpec::Cumulate { step: step / steps, size: step / steps * steps, offset };
         prop_oneof![
             (lengths(), offsets()).prop_map(|(size, offset)| WindowSpec::Tumble { size, offset }),
             (lengths(), lengths(), offsets()).prop_map(|(slide, size, offset)| WindowSpec::Hop { slide, size, offset }),

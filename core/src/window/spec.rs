@@ -1,5 +1,6 @@
 //! The kinds of windows, and their arithmetic.
 
+use super::reach::LONGEST;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -49,27 +50,47 @@ pub enum WindowSpec {
     },
 }
 
+/// The most panes that a window may have: it adds all of them up when it closes.
+const MOST_PANES: i64 = 100_000;
+/// The most windows that a row may be in, where each is kept by itself.
+pub(crate) const MOST_WINDOWS: i64 = 10_000;
+
 impl WindowSpec {
     /// # Errors
-    /// `Config` if a length is not above zero, or if lengths don't fit each other.
+    /// `Config` if a length is not above zero or too long, if lengths don't fit each other, or if they make too many windows of a row.
     pub fn check(self) -> Result<Self> {
-        let lengths = match self {
-            Self::Tumble { size, .. } => [size, size],
-            Self::Hop { slide, size, .. } => [slide, size],
-            Self::Cumulate { step, size, .. } => [step, size],
-            Self::Session { gap } => [gap, gap],
+        let (lengths, offset) = match self {
+            Self::Tumble { size, offset } => ([size, size], offset),
+            Self::Hop { slide, size, offset } => ([slide, size], offset),
+            Self::Cumulate { step, size, offset } => ([step, size], offset),
+            Self::Session { gap } => ([gap, gap], 0),
         };
+        let wrong = |what: &str| Err(Error::config(format!("{self}: {what}")));
         if lengths.iter().any(|length| *length <= 0) {
-            return Err(Error::config(format!("{self}: a window's lengths must be above zero")));
+            return wrong("a window's lengths must be above zero");
+        }
+        if lengths.iter().any(|length| *length > LONGEST) || !(-LONGEST..=LONGEST).contains(&offset) {
+            return wrong("a window's lengths and offset must be within ten thousand years, which are 3652425 days");
         }
         match self {
-            Self::Cumulate { step, size, .. } if size % step != 0 => {
-                Err(Error::config(format!("{self}: the size must be a multiple of the step, which comes first")))
-            }
-            Self::Hop { slide, size, .. } if size.max(slide) / gcd(slide, size) > 100_000 => Err(Error::config(format!(
-                "{self}: slide and size have so small a common divisor that a window would have more than 100000 panes; round them"
-            ))),
+            Self::Cumulate { step, size, .. } if size % step != 0 => wrong("the size must be a multiple of the step, which comes first"),
+            Self::Cumulate { .. } if self.windows_of_a_row() > MOST_WINDOWS => wrong(&format!(
+                "a row would be in up to {} windows, and {MOST_WINDOWS} are the most; use a longer step or a shorter size",
+                self.windows_of_a_row()
+            )),
+            Self::Hop { slide, size, .. } if size / gcd(slide, size) > MOST_PANES => wrong(&format!(
+                "slide and size have so small a common divisor that a window would have more than {MOST_PANES} panes; round them"
+            )),
             _ => Ok(self),
+        }
+    }
+
+    /// The most windows that a row can be in.
+    pub(crate) fn windows_of_a_row(self) -> i64 {
+        match self {
+            Self::Tumble { .. } | Self::Session { .. } => 1,
+            Self::Hop { slide, size, .. } => (size - 1) / slide + 1,
+            Self::Cumulate { step, size, .. } => size / step,
         }
     }
 
@@ -189,6 +210,7 @@ mod tests {
             prop_assert!(pane <= time && time < pane + length);
             let found: Vec<Window> = spec.windows_of(pane).collect();
             prop_assert_eq!(&found, &holding(spec, time));
+            prop_assert!(found.len() as i64 <= spec.windows_of_a_row());
             for window in found {
                 prop_assert!((pane - window.start) % length == 0 && (window.end - pane) % length == 0);
             }
@@ -201,5 +223,25 @@ mod tests {
         assert!(WindowSpec::Cumulate { step: 3, size: 10, offset: 0 }.check().is_err());
         assert!(WindowSpec::Hop { slide: 999_999_999_999, size: 1_000_000_000_000, offset: 0 }.check().is_err());
         assert!(WindowSpec::Session { gap: 1 }.check().is_ok());
+        assert!(WindowSpec::Session { gap: LONGEST }.check().is_ok());
+        assert!(WindowSpec::Session { gap: LONGEST + 1 }.check().is_err());
+        assert!(WindowSpec::Tumble { size: 1, offset: i64::MIN }.check().is_err());
+    }
+
+    #[test]
+    fn a_row_is_not_in_more_windows_than_can_be_kept() {
+        const DAY: i64 = 86_400_000_000;
+        assert!(WindowSpec::Cumulate { step: 1_000, size: DAY, offset: 0 }.check().is_err());
+        assert!(WindowSpec::Cumulate { step: 1, size: MOST_WINDOWS, offset: 0 }.check().is_ok());
+        assert!(WindowSpec::Cumulate { step: 1, size: MOST_WINDOWS + 1, offset: 0 }.check().is_err());
+        assert_eq!(WindowSpec::Hop { slide: 3, size: 7, offset: 0 }.windows_of_a_row(), 3);
+    }
+
+    #[test]
+    fn a_window_between_wide_gaps_has_few_panes() {
+        let spec = WindowSpec::Hop { slide: 7 * 86_400_000_000, size: 1_000_000, offset: 0 }.check().unwrap();
+        assert_eq!((spec.pane(), spec.windows_of_a_row()), (Some(1_000_000), 1));
+        assert_eq!(spec.windows_of(spec.pane_of(999_999)).collect::<Vec<_>>(), [Window { start: 0, end: 1_000_000 }]);
+        assert_eq!(spec.windows_of(spec.pane_of(1_000_000)).count(), 0);
     }
 }

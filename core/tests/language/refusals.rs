@@ -1,6 +1,6 @@
 //! What a stream can't do in this version is refused by the name that the user wrote.
 
-use crate::support::{assert_says, error};
+use crate::support::{assert_says, error, job};
 
 /// A query, the construct that is named, and what is said to do instead.
 const REFUSED: &[(&str, &str, &str)] = &[
@@ -81,10 +81,28 @@ fn a_mode_that_a_grouping_can_not_give_is_refused_with_the_way_out() {
         ("hop(ts, INTERVAL '1 second')", "hop(time, slide, size"),
         ("cumulate(ts, INTERVAL '2 seconds', INTERVAL '3 seconds')", "multiple of the step"),
         ("session(a, INTERVAL '2 seconds')", "TIMESTAMP"),
+        ("session(ts, INTERVAL '106751991 days')", "within ten thousand years"),
+        ("tumble(ts, INTERVAL '1 day', INTERVAL '-106751991 days')", "within ten thousand years"),
+        ("cumulate(ts, INTERVAL '1 millisecond', INTERVAL '1 day')", "up to 86400000 windows"),
+        ("hop(ts, INTERVAL '999999 microseconds', INTERVAL '1 second')", "panes"),
         ("CUBE (a, b)", "GROUPING SETS"),
     ] {
         assert_says(&error(&format!("INSERT INTO out SELECT count(*) FROM t GROUP BY {window}")), &[said]);
     }
+}
+
+#[test]
+fn windows_that_are_each_kept_by_themselves_are_not_too_many() {
+    let window = "hop(ts, INTERVAL '1 millisecond', INTERVAL '60 seconds')";
+    let query = format!("SELECT count(*) FROM t GROUP BY {window}");
+    assert!(job(&format!("INSERT INTO out {query}")).is_ok(), "in the mode 'append' they share panes");
+    for mode in ["update", "complete"] {
+        let table = format!("CREATE EXTERNAL TABLE changing STORED AS JSON LOCATION 'test://c' OPTIONS ('mode' '{mode}');");
+        let said = ["sink 'changing'", "hop(", "up to 60000 windows", "10000", "'append'"];
+        assert_says(&error(&format!("{table} INSERT INTO changing {query}")), &said);
+    }
+    let without_aggregates = format!("SELECT window_start({window}) AS s FROM t GROUP BY {window}");
+    assert_says(&error(&format!("INSERT INTO out {without_aggregates}")), &["up to 60000 windows"]);
 }
 
 #[test]
