@@ -2,6 +2,7 @@
 
 use super::idleness::Idleness;
 use crate::checkpoint::{Loader, Owner, Tables};
+use crate::exec::LatestTimes;
 use crate::log::Log;
 use crate::protocol::paths::Writer;
 use crate::protocol::record::{Record, SourceRecord, SpoolRef};
@@ -23,6 +24,7 @@ pub(crate) struct Input {
     /// The sink of its bad rows.
     pub dead_letter: Option<SinkId>,
     pub watermark: Watermark,
+    pub latest: LatestTimes,
     pub idleness: Idleness,
     scan: Arc<Scan>,
     limits: CutLimits,
@@ -45,6 +47,7 @@ impl Input {
             source,
             dead_letter,
             watermark: Watermark::Unknown,
+            latest: LatestTimes::new(),
             idleness: Idleness::new(planned.settings.event_time.as_ref().and_then(|event_time| event_time.idle_timeout)),
             scan: Arc::clone(&planned.scan),
             limits: planned.settings.limits,
@@ -66,13 +69,19 @@ impl Input {
                 tracing::warn!(object = spooled.reference.path, "a stored cut does not follow what was committed; it is left where it is");
             }
         }
-        self.watermark = record.map_or(Watermark::Unknown, |record| record.watermark);
+        self.restore_time(record);
         (self.idleness.active, self.idleness.idle) = record.map_or((None, false), |record| (record.active, record.idle));
         self.source.restore(&layers, &positions).map_err(|error| place(error, &self.id))?;
         match record.map(SourceRecord::cut) {
             Some(cut) if !cut.is_empty() => self.source.acknowledge(&cut).map_err(|error| place(error, &self.id)),
             _ => Ok(()),
         }
+    }
+
+    /// Event time as it was behind a batch.
+    pub fn restore_time(&mut self, record: Option<&SourceRecord>) {
+        self.watermark = record.map_or(Watermark::Unknown, |record| record.watermark);
+        self.latest = record.map_or_else(LatestTimes::new, SourceRecord::latest_times);
     }
 
     /// The next cut: one that was found, or a new one.

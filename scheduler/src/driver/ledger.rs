@@ -139,6 +139,7 @@ impl Ledger {
             partitions: partitions.collect(),
             standing,
             watermark: draft.watermark,
+            latest: draft.output.latest.clone(),
             idle: draft.idleness.idle,
             active: draft.idleness.active,
             more: draft.cut.more,

@@ -274,7 +274,8 @@ impl Driver {
     ) -> Result<BatchInput> {
         let source = |(input, cut): (&Input, &InputCut)| {
             let dead_letter = input.dead_letter.as_ref().and_then(|id| stagings.get(id)).map(Arc::clone);
-            Ok(SourceInput { splits: input.splits(&cut.cut)?, watermark: input.watermark, idle: input.idleness.idle, dead_letter })
+            let (splits, latest) = (input.splits(&cut.cut)?, input.latest.clone());
+            Ok(SourceInput { splits, watermark: input.watermark, latest, idle: input.idleness.idle, dead_letter })
         };
         let sources = self.inputs.iter().zip(&cut.inputs).map(source).collect::<Result<_>>()?;
         let dead_letters = self.inputs.iter().filter(|input| input.dead_letter.is_some()).count();
@@ -312,6 +313,7 @@ impl Driver {
         }
         for ((input, cut), mut read) in self.inputs.iter_mut().zip(cut.inputs).zip(output.sources) {
             input.watermark = input.watermark.max(read.watermark.unwrap_or(input.watermark));
+            input.latest = read.latest.clone();
             changes.extend(input.take_changes());
             let bad = std::mem::take(&mut read.dead_letter);
             if let Some((_, lanes)) = outputs.iter_mut().find(|(outlet, _)| Some(&outlet.id) == input.dead_letter.as_ref()) {

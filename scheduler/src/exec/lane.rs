@@ -154,7 +154,7 @@ impl LaneTask {
             sinks.insert(sink, writer.finish()?);
         }
         let dead_letter = self.dead_letter.map(|writer| writer.finish()).transpose()?.into_iter().collect();
-        let source = SourceOutput { partitions: self.partitions, watermark: None, bad_rows: self.bad_rows, dead_letter };
+        let source = SourceOutput { partitions: self.partitions, bad_rows: self.bad_rows, dead_letter, ..SourceOutput::default() };
         Ok(LaneResult { lane: self.lane, sinks, exchanged: self.exchanged, source })
     }
 }

@@ -57,6 +57,8 @@ pub struct SourceInput {
     pub splits: Vec<Box<dyn Split>>,
     /// The source's watermark before this batch; it is the least that the batch may leave.
     pub watermark: Watermark,
+    /// The latest event time of each partition, over all rows before this batch.
+    pub latest: LatestTimes,
     /// Whether the source no longer holds back what flows together with it.
     pub idle: bool,
     /// Where bad rows are staged; none if they fail the batch.
@@ -76,11 +78,16 @@ pub struct BatchOutput {
     pub next_timer: Option<Timestamp>,
 }
 
+/// The latest event time of each partition that had rows with one.
+pub type LatestTimes = BTreeMap<PartitionId, Timestamp>;
+
 /// What was read of a source.
 #[derive(Debug, Default)]
 pub struct SourceOutput {
     /// For each partition that had rows.
     pub partitions: BTreeMap<PartitionId, PartitionOutput>,
+    /// The latest event time of each partition, over all rows up to and with this batch.
+    pub latest: LatestTimes,
     /// The source's watermark behind this batch.
     pub watermark: Option<Watermark>,
     /// How many bad rows went to the dead-letter place.

@@ -61,6 +61,8 @@ impl Executor {
     /// The first failure in the order of the rows. The operators' memory is of no use afterwards: drop this executor.
     pub fn run(&mut self, input: BatchInput) -> Result<BatchOutput, BatchFailure> {
         let before: Vec<Edge> = input.sources.iter().map(|source| Edge { watermark: source.watermark, idle: source.idle }).collect();
+        let read_before =
+            input.sources.iter().map(|source| SourceOutput { latest: source.latest.clone(), ..SourceOutput::default() }).collect();
         let shared = Arc::new(BatchShared {
             context: input.context,
             transforms: BoundTransforms::of(&self.plan, &input.context)?,
@@ -75,7 +77,7 @@ impl Executor {
             flows: &self.flows,
             operators: &mut self.operators,
             shared: &shared,
-            sources: self.plan.sources.iter().map(|_| SourceOutput::default()).collect(),
+            sources: read_before,
             sinks: self.plan.sinks.iter().map(|_| Vec::new()).collect(),
             inboxes: BTreeMap::new(),
             writers: BTreeMap::new(),
@@ -151,6 +153,10 @@ impl Gathered<'_> {
     fn merge(&mut self, source: usize, lane: LaneResult) -> Result<(), BatchFailure> {
         let counts = &mut self.sources[source];
         for (partition, read) in lane.source.partitions {
+            if let Some(latest) = read.latest {
+                let known = counts.latest.entry(partition.clone()).or_insert(latest);
+                *known = latest.max(*known);
+            }
             let total = counts.partitions.entry(partition).or_default();
             total.rows += read.rows;
             total.latest = total.latest.max(read.latest);
@@ -251,12 +257,13 @@ impl Gathered<'_> {
         self.pool.install(|| operator.checkpoint())
     }
 
-    /// The source's watermark behind this batch's rows. It never goes back.
+    /// The source's watermark behind this batch's rows. It goes by the latest of all rows ever read, for the delay may be another one than it
+    /// was; and it never goes back.
     fn source_watermark(&mut self, source: usize, before: Watermark, end: bool) -> Watermark {
         let output = &mut self.sources[source];
         let behind = self.plan.sources[source].settings.event_time.as_ref().and_then(|event_time| {
-            let latest = output.partitions.values().filter_map(|partition| partition.latest).min()?;
-            Some(Watermark::behind(latest, event_time.delay))
+            let latest = output.latest.values().min()?;
+            Some(Watermark::behind(*latest, event_time.delay))
         });
         let after = if end { Watermark::End } else { before.max(behind.unwrap_or(Watermark::Unknown)) };
         output.watermark = Some(after);

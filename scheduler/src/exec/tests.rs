@@ -234,6 +234,7 @@ fn run(executor: &mut Executor, sources: &[Vec<Vec<i64>>]) -> (Memory, Result<Ba
     let input = |splits: &Vec<Vec<i64>>| SourceInput {
         splits: splits.iter().map(split).collect(),
         watermark: Watermark::Unknown,
+        latest: LatestTimes::new(),
         idle: false,
         dead_letter: None,
     };

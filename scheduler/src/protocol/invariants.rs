@@ -4,6 +4,7 @@
 use super::envelope::Stored;
 use super::record::{BatchRecord, Body, Record};
 use waterclock_core::id::{Epoch, Seq};
+use waterclock_core::time::Timestamp;
 
 /// A record, and what it follows.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,7 @@ pub const INVARIANTS: &[Invariant] = &[
     Invariant { name: "offsets are contiguous", reason: "a gap loses rows, an overlap doubles them", holds: offsets },
     Invariant { name: "no partition is forgotten", reason: "it would be read again from its start", holds: partitions },
     Invariant { name: "watermarks do not go back", reason: "what was closed would open again", holds: watermarks },
+    Invariant { name: "latest event times do not go back", reason: "the watermark goes by them", holds: latest_times },
     Invariant { name: "state that was given up stays given up", reason: "its objects may be gone", holds: retained },
     Invariant { name: "publication is not ahead of the log", reason: "what is visible must be committed", holds: publication },
 ];
@@ -129,6 +131,16 @@ fn watermarks(step: &Step<'_>) -> bool {
     sources && last.operators.iter().all(operators)
 }
 
+fn latest_times(step: &Step<'_>) -> bool {
+    let Some((last, next)) = batches_of(step) else { return true };
+    next.sources.iter().all(|(id, next)| {
+        let Some(last) = last.sources.get(id) else { return true };
+        let goes_back = |(partition, before): (_, &Timestamp)| next.latest.get(partition).is_none_or(|after| after < before);
+        // An earlier version keeps none.
+        next.latest.is_empty() || !last.latest.iter().any(goes_back)
+    })
+}
+
 fn retained(step: &Step<'_>) -> bool {
     let own = step.next.batch().is_none_or(|next| next.retained <= next.batch);
     own && batches_of(step).is_none_or(|(last, next)| last.retained <= next.retained)
@@ -147,9 +159,10 @@ fn publication(step: &Step<'_>) -> bool {
 mod tests {
     use super::super::{envelope, samples};
     use super::*;
+    use std::collections::BTreeMap;
     use waterclock_core::id::{BatchId, Checksum, Nonce, SinkId, SourceId};
     use waterclock_core::source::Offset;
-    use waterclock_core::time::{Timestamp, Watermark};
+    use waterclock_core::time::Watermark;
 
     fn broken(log: &[Record], at: usize) -> Option<&'static str> {
         let stored = |record: &Record| envelope::decode(&envelope::encode(record).unwrap()).unwrap();
@@ -201,6 +214,18 @@ mod tests {
             ("no partition", Box::new(move |record| batch(record).sources.get_mut(&bid()).unwrap().partitions.clear())),
             ("no partition", Box::new(|record| batch(record).sources.clear())),
             ("watermarks", Box::new(move |record| batch(record).sources.get_mut(&bid()).unwrap().watermark = Watermark::Unknown)),
+            (
+                "latest event times",
+                Box::new(move |record| {
+                    batch(record).sources.get_mut(&bid()).unwrap().latest = BTreeMap::from([("p".into(), Timestamp(1))])
+                }),
+            ),
+            (
+                "latest event times",
+                Box::new(move |record| {
+                    batch(record).sources.get_mut(&bid()).unwrap().latest = BTreeMap::from([("q".into(), Timestamp(9))])
+                }),
+            ),
             ("state that was given up", Box::new(|record| batch(record).retained = BatchId(4))),
             (
                 "publication",

@@ -131,6 +131,10 @@ pub struct SourceRecord {
     pub standing: BTreeMap<PartitionId, Standing>,
     /// The source's watermark behind this batch.
     pub watermark: Watermark,
+    /// The latest event time of each partition, over all rows ever read: what the watermark is behind of. Records of earlier versions have it
+    /// of their own rows only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latest: BTreeMap<PartitionId, Timestamp>,
     /// Whether the source no longer holds back what flows together with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idle: bool,
@@ -293,6 +297,16 @@ impl SourceRecord {
         standings
     }
 
+    /// The latest event time of each partition that is known to have been read.
+    pub fn latest_times(&self) -> BTreeMap<PartitionId, Timestamp> {
+        let mut latest = self.latest.clone();
+        for (partition, time) in self.partitions.iter().filter_map(|read| Some((&read.cut.partition, read.latest?))) {
+            let known = latest.entry(partition.clone()).or_insert(time);
+            *known = time.max(*known);
+        }
+        latest
+    }
+
     /// Rows read, without bad ones.
     pub fn rows(&self) -> u64 {
         self.partitions.iter().map(|partition| partition.rows).sum()
@@ -314,5 +328,23 @@ impl BatchRecord {
     pub fn layers(&self) -> impl Iterator<Item = &LayerRef> {
         let sources = self.sources.values().flat_map(|source| &source.layers);
         sources.chain(self.operators.values().flat_map(|operator| &operator.layers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn a_source_of_an_earlier_version_knows_the_latest_of_its_own_rows() {
+        let log = samples::log(3);
+        let source = &log.last().unwrap().batch().unwrap().sources[&SourceId::from("bid")];
+        let mut json = serde_json::to_value(source).unwrap();
+        assert_eq!(serde_json::from_value::<SourceRecord>(json.clone()).unwrap(), *source);
+        json.as_object_mut().unwrap().remove("latest").unwrap();
+        let earlier: SourceRecord = serde_json::from_value(json).unwrap();
+        assert!(earlier.latest.is_empty());
+        assert_eq!(earlier.latest_times(), source.latest);
     }
 }

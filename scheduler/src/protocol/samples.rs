@@ -62,6 +62,7 @@ fn batch_record(batch: BatchId, previous: Option<BatchRef>, opened: Seq) -> Batc
         partitions: vec![PartitionRecord { cut: cut(batch.0 * 10), rows: 9, latest: Some(Timestamp(batch.0 as i64)) }],
         standing: BTreeMap::new(),
         watermark: Watermark::At(Timestamp(batch.0 as i64)),
+        latest: BTreeMap::from([("p".into(), Timestamp(batch.0 as i64))]),
         idle: false,
         active: None,
         more: true,

@@ -132,7 +132,7 @@ impl Replay {
         let executor = executor(plan, &settings.executor, before.as_ref(), &log).map_err(unreadable)?;
         let recorded = before.as_ref().and_then(Record::batch);
         for input in &mut inputs {
-            input.watermark = recorded.and_then(|batch| batch.sources.get(&input.id)).map_or(Watermark::Unknown, |read| read.watermark);
+            input.restore_time(recorded.and_then(|batch| batch.sources.get(&input.id)));
         }
         let mut stands = Vec::with_capacity(outlets.len());
         for mut outlet in outlets {
@@ -232,7 +232,7 @@ impl Replay {
             let dead_letter = dead_letter.map(|index| Arc::clone(&stagings[index]));
             let splits = again::splits(input, &batch.sources[&input.id], store)?;
             let idle = batch.sources[&input.id].idle;
-            sources.push(SourceInput { splits, watermark: input.watermark, idle, dead_letter });
+            sources.push(SourceInput { splits, watermark: input.watermark, latest: input.latest.clone(), idle, dead_letter });
         }
         let dead_letters = self.inputs.iter().filter(|input| input.dead_letter.is_some()).count();
         let sinks = stagings[..stagings.len() - dead_letters].to_vec();
@@ -259,6 +259,7 @@ impl Replay {
                 )));
             }
             input.watermark = input.watermark.max(recorded.watermark).max(read.watermark.unwrap_or(Watermark::Unknown));
+            input.latest = read.latest.clone();
         }
         Ok(())
     }
