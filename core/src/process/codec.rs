@@ -3,6 +3,7 @@
 //! A type whose columns can be told from it is a column of that type, which every reader of the checkpoint can show. Any other is JSON text,
 //! which is readable too.
 
+use super::finite;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
@@ -43,8 +44,7 @@ impl Codec {
     pub(super) fn encode<T: Serialize>(&self, values: &[Option<&T>]) -> Result<ArrayRef> {
         let failed = || format!("a value of the type {} can't be stored", std::any::type_name::<T>());
         let Some(field) = &self.field else {
-            let text = |value: &Option<&T>| value.map(serde_json::to_string).transpose();
-            let texts = values.iter().map(text).collect::<Result<StringArray, _>>().or_error(ErrorKind::Internal, failed)?;
+            let texts = values.iter().map(|value| value.map(text).transpose()).collect::<Result<StringArray>>()?;
             return Ok(Arc::new(texts));
         };
         let rows = serde_arrow::to_record_batch(std::slice::from_ref(field), &Items(values)).or_error(ErrorKind::Internal, failed)?;
@@ -65,6 +65,14 @@ impl Codec {
         }
         items(column, ErrorKind::Corrupt, failed)
     }
+}
+
+/// A value as JSON text.
+fn text<T: Serialize>(value: &T) -> Result<String> {
+    let failed = || format!("a value of the type {} can't be stored", std::any::type_name::<T>());
+    let way_out = || format!("{}; keep NaN and infinity out of it, or make it a struct or a list of plain numbers", failed());
+    finite::check(value).or_error(ErrorKind::BadData, way_out)?;
+    serde_json::to_string(value).or_error(ErrorKind::Internal, failed)
 }
 
 /// The values of a column that is of a type's own; the error's kind and message if they are not.
@@ -142,6 +150,39 @@ mod tests {
         survives("JSON", vec![i128::from(i64::MAX), -1]);
         let column = Codec::of::<Phase>().encode(&[Some(&Phase::Closed { at: 7 }), None]).unwrap();
         assert_eq!(column.as_string::<i32>().value(0), r#"{"Closed":{"at":7}}"#);
+    }
+
+    #[test]
+    fn numbers_that_json_has_not_are_refused_before_they_are_stored() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        enum Reading {
+            None,
+            One(f64),
+            Two(f64, f32),
+            Named { low: Option<f64>, all: Vec<(u8, f64)> },
+            By(BTreeMap<String, f32>),
+        }
+        let refused = |value: Reading| {
+            let error = Codec::of::<Reading>().encode(&[Some(&Reading::None), Some(&value)]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadData, "{value:?}: {error}");
+            assert!(error.to_string().contains("keep NaN and infinity out"), "{error}");
+        };
+        for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            refused(Reading::One(wrong));
+            refused(Reading::Two(0.0, wrong as f32));
+            refused(Reading::Named { low: Some(wrong), all: vec![] });
+            refused(Reading::Named { low: None, all: vec![(1, 0.5), (2, wrong)] });
+            refused(Reading::By(BTreeMap::from([("a".into(), wrong as f32)])));
+        }
+        let named = Reading::Named { low: None, all: vec![(1, f64::MAX), (2, -0.0)] };
+        survives("JSON", vec![Reading::None, Reading::One(0.1), Reading::Two(f64::MIN_POSITIVE, f32::MIN), named]);
+    }
+
+    #[test]
+    fn a_column_of_its_own_holds_every_number() {
+        let column = Codec::of::<Vec<f64>>().encode(&[Some(&vec![f64::NAN, f64::NEG_INFINITY])]).unwrap();
+        let numbers = Codec::of::<Vec<f64>>().decode::<Vec<f64>>(&column).unwrap().remove(0);
+        assert!(numbers[0].is_nan() && numbers[1] == f64::NEG_INFINITY);
     }
 
     #[test]

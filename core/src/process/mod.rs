@@ -10,14 +10,15 @@
 //! - **Processing time** is the batch's trigger time, the same for all its rows, recorded, and repeated when the batch is run again. A timer that is due gets a
 //!   batch without rows if no rows come. `--drain` does not wait for timers of processing time.
 //! - **State** is a [`ValueState`], [`ListState`] or [`MapState`] per key, declared by name. Each is a table of the checkpoint, with the key's columns
-//!   first: a column of Arrow's type where the type can be told from the Rust type (numbers, texts, lists, structs), else JSON text. A checkpoint holds
-//!   what the batch changed.
+//!   first: a column of Arrow's type where the type can be told from the Rust type (numbers, texts, lists, structs), else JSON text, which can
+//!   hold no NaN and no infinity: such a value fails the batch. A checkpoint holds what the batch changed.
 //! - **Time to live.** A state with a [`Ttl`] forgets entries that were not written for so long. By event time an entry that was written at `w` is not there for
 //!   rows and timers at or behind `w + ttl`, however the input is cut, and goes once the watermark has passed that. By processing time it is the batch's trigger time that counts.
 //! - **What is atomic**: nothing here. A failure fails the batch; state, timers and output are those of the last commit.
 
 mod codec;
 mod context;
+mod finite;
 mod keys;
 mod operator;
 mod states;
