@@ -4,6 +4,7 @@
 //! position of its node's output each logical column stands ([`Translated::columns`]), and only a sink, a union or a closure, which
 //! need the columns as they are called, make a step of it. A projection over a filter becomes one step.
 
+mod guard;
 mod join;
 
 use super::aggregate::AggregateNode;
@@ -434,9 +435,14 @@ fn check_filter_of_updates(predicate: &Expr, is_key: &dyn Fn(&Column) -> bool) -
     }
 }
 
-/// An expression over positions. Integer arithmetic that overflows is an error: a wrapped sum is a wrong answer that nobody notices.
+/// An expression over positions, in which conditions [guard](guard) what may fail. Integer arithmetic that overflows is an error: a wrapped sum is a wrong answer that nobody notices.
 pub(super) fn physical(expression: &Expr, schema: &DFSchema, columns: &[usize]) -> Result<Arc<dyn PhysicalExpr>> {
     let made = create_physical_expr(expression, schema, &ExecutionProps::new(), &Default::default()).map_err(config_error)?;
+    let guard = |part: Arc<dyn PhysicalExpr>| {
+        let guarded = part.downcast_ref::<BinaryExpr>().and_then(|condition| guard::guarded(condition, schema.as_arrow()));
+        Ok(guarded.map_or_else(|| Transformed::no(part), Transformed::yes))
+    };
+    let made = made.transform(guard).map_err(config_error)?.data;
     let adapted = |part: Arc<dyn PhysicalExpr>| {
         if let Some(column) = part.downcast_ref::<PhysicalColumn>() {
             let moved = PhysicalColumn::new(column.name(), columns[column.index()]);
