@@ -52,7 +52,7 @@ pub(super) struct Sessions {
     dying: BTreeMap<i64, BTreeSet<u32>>,
     /// Keys of the batch at hand.
     changed: BTreeSet<u32>,
-    /// Rows of the checkpoint that are no more: key, start, and when they die.
+    /// Rows of the checkpoint that are no more: key, start, and the end of what they went into.
     gone: Vec<(u32, i64, i64)>,
     watermark: Watermark,
     sequence: i64,
@@ -132,9 +132,9 @@ impl Sessions {
         session.last = joined.iter().map(|other| other.last).chain([session.last, time]).max().unwrap_or(time);
         session.rows += joined.iter().map(|other| other.rows).sum::<u64>();
         session.established |= joined.iter().any(|other| other.established);
-        let (slot, expires) = (session.slot, session.last + gap + 1);
+        let (slot, end) = (session.slot, session.last + gap);
         let stale = joined.iter().filter_map(|other| other.stored);
-        self.gone.extend(stale.map(|stored| (key, stored, expires)));
+        self.gone.extend(stale.map(|stored| (key, stored, end)));
         (slot, joined.into_iter().map(|other| other.slot).collect())
     }
 
@@ -216,10 +216,10 @@ impl Sessions {
         self.by_key((0u32..).zip(&self.sessions).flat_map(of_key).collect())
     }
 
-    /// Stored sessions that have not closed.
-    fn open(&self, rows: &RecordBatch, expires: usize) -> Result<RecordBatch> {
-        let expires = times(rows.column(expires))?.values().iter();
-        let open = expires.map(|&expires| self.spec.keeps_all() || Watermark::At(Timestamp(expires)) > self.watermark);
+    /// Stored sessions that have not closed, by the times of their latest rows.
+    fn open(&self, rows: &RecordBatch, last: usize) -> Result<RecordBatch> {
+        let lasts = times(rows.column(last))?.values().iter();
+        let open = lasts.map(|&last| self.spec.keeps_all() || Watermark::At(Timestamp(last + self.gap + 1)) > self.watermark);
         let open = BooleanArray::from(open.collect::<Vec<_>>());
         filter_record_batch(rows, &open).or_error(ErrorKind::Internal, || "restoring sessions".into())
     }
@@ -238,7 +238,7 @@ impl Sessions {
             for session in self.sessions[key as usize].iter_mut().filter(|session| session.changed) {
                 session.changed = false;
                 if let Some(stored) = session.stored.replace(session.first).filter(|stored| *stored != session.first) {
-                    gone.push((key, stored, session.last + self.gap + 1));
+                    gone.push((key, stored, session.last + self.gap));
                 }
                 kept.push((key, *session));
             }
@@ -252,8 +252,9 @@ impl Sessions {
         let column = |values: Vec<i64>| Arc::new(TimestampMicrosecondArray::from(values)) as ArrayRef;
         columns.push(column(gone.iter().map(|(_, start, _)| *start).chain(kept.iter().map(|(_, session)| session.first)).collect()));
         columns.push(column(gone.iter().map(|(_, start, _)| *start).chain(kept.iter().map(|(_, session)| session.last)).collect()));
-        let expires = kept.iter().map(|(_, session)| self.expires(session));
-        columns.push(column(gone.iter().map(|(.., expires)| *expires).chain(expires).collect()));
+        // Stored rows die by the watermark as it is recorded, which was held: it reaches the end of a session in the batch that closes it.
+        let ends = kept.iter().map(|(_, session)| session.last + self.gap);
+        columns.push(column(gone.iter().map(|(.., end)| *end).chain(ends).collect()));
         let slots: Vec<u32> = kept.iter().map(|(_, session)| session.slot).collect();
         for state in self.slots.whole_state(&slots)? {
             let nothing = new_null_array(state.data_type(), gone.len());
@@ -331,7 +332,7 @@ impl Operator for Sessions {
                 return Err(Error::corrupt(format!("the state table '{}' is not known", table.table.name)));
             }
             let width = self.key_types.len();
-            let rows = self.open(&table.rows, width + 2)?;
+            let rows = self.open(&table.rows, width + 1)?;
             let columns = rows.columns();
             let keys = self.intern(&columns[..width], rows.num_rows())?;
             let (firsts, lasts) = (times(&columns[width])?, times(&columns[width + 1])?);

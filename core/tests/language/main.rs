@@ -17,6 +17,7 @@ mod process;
 mod queries;
 mod refusals;
 mod restarts;
+mod sessions;
 mod stateful;
 mod support;
 mod times;

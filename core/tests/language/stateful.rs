@@ -12,13 +12,14 @@ use waterclock_core::id::BatchId;
 use waterclock_core::operator::{Operator, Output, Port};
 use waterclock_core::plan::{NodeKind, Plan};
 use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable, merge};
-use waterclock_core::time::Watermark;
+use waterclock_core::time::{Timestamp, Watermark};
 
 /// An operator, and what it has checkpointed.
 struct Stateful {
     operator: Box<dyn Operator>,
     layers: BTreeMap<StateTable, Vec<StateLayer>>,
     watermark: Watermark,
+    late_rows: u64,
 }
 
 /// One task per operator.
@@ -40,7 +41,7 @@ impl Running {
         let stateful = |node: &usize| matches!(plan.nodes[*node].kind, NodeKind::Operator(_));
         let new = |node: usize| {
             let operator = create(&plan, node).unwrap();
-            (node, Stateful { operator, layers: BTreeMap::new(), watermark: Watermark::Unknown })
+            (node, Stateful { operator, layers: BTreeMap::new(), watermark: Watermark::Unknown, late_rows: 0 })
         };
         let operators = (0..plan.nodes.len()).filter(stateful).map(new).collect();
         Self { plan, operators, batch: 0 }
@@ -54,17 +55,35 @@ impl Running {
     /// Drops all operators, and makes others from what was checkpointed.
     pub fn restart(&mut self) -> Result<()> {
         for (node, stateful) in &mut self.operators {
-            let tables: Vec<StateLayer> =
-                stateful.layers.values().map(|layers| merge(layers, true, stateful.watermark)).collect::<Result<_>>()?;
             stateful.operator = create(&self.plan, *node)?;
-            stateful.operator.restore(&tables, stateful.watermark)?;
+            stateful.operator.restore(&stateful.tables()?, stateful.watermark)?;
         }
         Ok(())
     }
 
+    /// How many rows each operator remembers, without what is dead by its watermark.
+    pub fn remembered(&self) -> Result<Vec<usize>> {
+        let rows = |stateful: &Stateful| Ok(stateful.tables()?.iter().map(|table| table.rows.num_rows()).sum());
+        self.operators.values().map(rows).collect()
+    }
+
+    /// When the first of the operators wants a batch without rows.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        self.operators.values().filter_map(|stateful| stateful.operator.next_timer()).min()
+    }
+
+    pub fn late_rows(&self) -> u64 {
+        self.operators.values().map(|stateful| stateful.late_rows).sum()
+    }
+
     /// A batch of rows of the first source, after which its watermark is this; what the first sink gets of it.
     pub fn batch(&mut self, rows: &RecordBatch, watermark: Watermark) -> Result<Vec<String>> {
-        let batch = BatchContext { batch: BatchId(self.batch), trigger_time: TRIGGER_TIME };
+        self.batch_at(TRIGGER_TIME, rows, watermark)
+    }
+
+    /// The same, triggered at a time.
+    pub fn batch_at(&mut self, trigger_time: Timestamp, rows: &RecordBatch, watermark: Watermark) -> Result<Vec<String>> {
+        let batch = BatchContext { batch: BatchId(self.batch), trigger_time };
         self.batch += 1;
         let plan = Arc::clone(&self.plan);
         let mut made: Vec<(RecordBatch, Watermark)> = Vec::new();
@@ -90,6 +109,10 @@ impl Running {
 }
 
 impl Stateful {
+    fn tables(&self) -> Result<Vec<StateLayer>> {
+        self.layers.values().map(|layers| merge(layers, true, self.watermark)).collect()
+    }
+
     fn run(&mut self, rows: RecordBatch, watermark: Watermark, batch: &BatchContext) -> Result<Vec<RecordBatch>> {
         let mut output = Output::default();
         self.operator.begin(batch);
@@ -97,6 +120,7 @@ impl Stateful {
             self.operator.process(Port(0), rows, &mut output)?;
         }
         self.watermark = self.watermark.max(self.operator.advance(Port(0), watermark, batch, &mut output)?);
+        self.late_rows += output.late_rows();
         for layer in self.operator.checkpoint()? {
             self.layers.entry(layer.table.clone()).or_default().push(layer);
         }
