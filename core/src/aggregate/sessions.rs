@@ -7,7 +7,7 @@
 
 use super::calls::{CallInput, Slots, inputs};
 use super::keys::KeyTable;
-use super::spec::{Aggregate, Clock, Emit, GroupTime, evaluate, state_rows, times};
+use super::spec::{Aggregate, Emit, GroupTime, evaluate, state_rows, times};
 use crate::batch::BatchContext;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::{Operator, Output, Port};
@@ -311,12 +311,7 @@ impl Operator for Sessions {
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
-        match self.spec.time {
-            GroupTime::Window { clock: Clock::ProcessingTime, .. } if !self.spec.keeps_all() => {
-                self.dying.first_key_value().map(|(expires, _)| Timestamp(*expires))
-            }
-            _ => None,
-        }
+        self.spec.timer(self.dying.first_key_value().map(|(expires, _)| *expires))
     }
 
     fn checkpoint(&mut self) -> Result<Vec<StateChange>> {

@@ -53,9 +53,14 @@ pub enum GroupTime {
         /// What closes them.
         clock: Clock,
     },
-    /// A key, by its index, is an event time: the group closes when the watermark is past it. Or it is a window of an operator
-    /// upstream: then it closes with that.
-    Key(usize),
+    /// A key is an event time: the group closes when the watermark is past it. Or it is a window of an operator upstream, or of a column:
+    /// then it closes with that.
+    Key {
+        /// Which of the keys.
+        index: usize,
+        /// What closes the groups.
+        clock: Clock,
+    },
 }
 
 /// Where a column of the output comes from.
@@ -86,6 +91,8 @@ pub struct Aggregate {
     pub schema: SchemaRef,
     /// When results come out.
     pub emit: Emit,
+    /// Whether groups close by the batch's time, so that a batch is due when one does, with rows or without.
+    pub timed: bool,
 }
 
 pub(super) const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -117,10 +124,19 @@ impl Aggregate {
     /// When windows close by: the watermark, or the batch's clock.
     pub(super) fn clock_of(&self, watermark: Watermark, trigger_time: Timestamp) -> Watermark {
         match self.time {
-            GroupTime::Window { clock: Clock::ProcessingTime, .. } if watermark != Watermark::End => Watermark::At(trigger_time),
-            GroupTime::Window { clock: Clock::Never, .. } if watermark != Watermark::End => Watermark::Unknown,
-            _ => watermark,
+            _ if watermark == Watermark::End => watermark,
+            GroupTime::Window { clock, .. } | GroupTime::Key { clock, .. } => match clock {
+                Clock::EventTime => watermark,
+                Clock::ProcessingTime => Watermark::At(trigger_time),
+                Clock::Never => Watermark::Unknown,
+            },
+            GroupTime::Unbounded => watermark,
         }
+    }
+
+    /// When a batch is due, of the times at which groups close.
+    pub(super) fn timer(&self, next_end: Option<i64>) -> Option<Timestamp> {
+        next_end.filter(|_| self.timed && self.emit == Emit::Closed).map(Timestamp)
     }
 
     /// What closes groups, in words.
@@ -135,10 +151,11 @@ impl Aggregate {
             GroupTime::Window { spec, clock: Clock::ProcessingTime, .. } => {
                 format!("closing when the batch's time {passes} the end of {spec}")
             }
-            GroupTime::Key(key) => {
-                let is_window = self.key_types().is_ok_and(|types| matches!(types[*key], DataType::Struct(_)));
+            GroupTime::Key { index, clock } => {
+                let is_window = self.key_types().is_ok_and(|types| matches!(types[*index], DataType::Struct(_)));
                 let mark = if is_window { "reaches the end of" } else { "passes" };
-                format!("closing when the watermark {mark} {}", self.key_names()[*key])
+                let by = if *clock == Clock::ProcessingTime { "the batch's time" } else { "the watermark" };
+                format!("closing when {by} {mark} {}", self.key_names()[*index])
             }
         }
     }
@@ -206,7 +223,7 @@ pub(super) fn state_rows(names: Vec<String>, columns: Vec<ArrayRef>) -> Result<R
 impl OperatorFactory for Aggregate {
     fn keys(&self) -> Vec<Vec<Arc<dyn PhysicalExpr>>> {
         // Windows alone, from a grouping upstream, are few: one task takes all of them, and they come out in the order of their ends.
-        let windows_alone = matches!((&self.time, self.keys.as_slice()), (GroupTime::Key(_), [only])
+        let windows_alone = matches!((&self.time, self.keys.as_slice()), (GroupTime::Key { .. }, [only])
             if only.data_type(&self.input).is_ok_and(|data_type| is_window_type(&data_type)));
         if windows_alone { vec![Vec::new()] } else { vec![self.keys.clone()] }
     }
@@ -229,7 +246,8 @@ impl OperatorFactory for Aggregate {
         let time = match &self.time {
             GroupTime::Unbounded => json!("unbounded"),
             GroupTime::Window { spec, clock, .. } => json!({ "window": spec, "clock": format!("{clock:?}") }),
-            GroupTime::Key(key) => json!({ "key": key }),
+            GroupTime::Key { index, clock: Clock::EventTime } => json!({ "key": index }),
+            GroupTime::Key { index, clock } => json!({ "key": index, "clock": format!("{clock:?}") }),
         };
         let calls: Vec<String> = self.calls.iter().map(CallSpec::meaning).collect();
         let emit = format!("{:?}", self.emit);

@@ -9,7 +9,7 @@
 
 use super::calls::{CallInput, CallSpec, inputs};
 use super::groups::{Groups, Remember};
-use super::spec::{Aggregate, Clock, Emit, GroupTime, evaluate, expiries, state_rows, times};
+use super::spec::{Aggregate, Emit, GroupTime, evaluate, expiries, state_rows, times};
 use crate::batch::BatchContext;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::{Operator, Output, Port};
@@ -73,8 +73,8 @@ impl Windowed {
 
     fn update(&mut self, unit: Window, keys: &[ArrayRef], rows: usize, inputs: &[CallInput]) -> Result<()> {
         let new = self.unit(unit)?.update(keys, rows, inputs)?;
-        if let GroupTime::Key(key) = self.spec.time {
-            self.note_deaths(key, &new)?;
+        if let GroupTime::Key { index, .. } = self.spec.time {
+            self.note_deaths(index, &new)?;
         }
         Ok(())
     }
@@ -245,7 +245,9 @@ impl Windowed {
     fn time_columns(&self, unit: Window, keys: &[ArrayRef], rows: usize) -> Result<Vec<ArrayRef>> {
         let constant = |time: i64| Arc::new(TimestampMicrosecondArray::from(vec![time; rows])) as ArrayRef;
         match (&self.spec.time, self.window_spec()) {
-            (GroupTime::Key(key), _) => Ok(vec![Arc::new(expiries(&keys[*key])?.into_iter().collect::<TimestampMicrosecondArray>())]),
+            (GroupTime::Key { index, .. }, _) => {
+                Ok(vec![Arc::new(expiries(&keys[*index])?.into_iter().collect::<TimestampMicrosecondArray>())])
+            }
             (_, Some(spec)) => {
                 let last = if self.units_are_panes() { spec.windows_of(unit.start).last() } else { None };
                 Ok(vec![constant(unit.start), constant(unit.end), constant(last.map_or(unit.end, |window| window.end))])
@@ -256,7 +258,7 @@ impl Windowed {
 
     fn time_names(&self) -> Vec<String> {
         let names: &[&str] = match (&self.spec.time, self.is_windowed()) {
-            (GroupTime::Key(_), _) => &["_expires"],
+            (GroupTime::Key { .. }, _) => &["_expires"],
             (_, true) => &["_start", "_end", "_expires"],
             _ => &[],
         };
@@ -369,8 +371,8 @@ impl Windowed {
             let state = if self.spec.calls.is_empty() { &[] } else { &columns[first_state.min(columns.len())..] };
             let key_columns = columns[..keys].to_vec();
             let slots = self.unit(unit)?.restore(&key_columns, rows.num_rows(), state)?;
-            if let GroupTime::Key(key) = self.spec.time {
-                self.note_deaths(key, &slots)?;
+            if let GroupTime::Key { index, .. } = self.spec.time {
+                self.note_deaths(index, &slots)?;
             }
         }
         Ok(())
@@ -395,8 +397,8 @@ impl Operator for Windowed {
                 let (spec, time) = (*spec, evaluate(time, &rows)?);
                 self.process_windows(spec, &rows, &time, output)
             }
-            GroupTime::Key(key) => {
-                let rows = self.in_time(*key, rows, output)?;
+            GroupTime::Key { index, .. } => {
+                let rows = self.in_time(*index, rows, output)?;
                 let (keys, inputs) = (self.spec.key_columns(&rows)?, self.inputs(&rows)?);
                 self.update(WHOLE, &keys, rows.num_rows(), &inputs)
             }
@@ -419,12 +421,8 @@ impl Operator for Windowed {
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
-        match self.spec.time {
-            GroupTime::Window { clock: Clock::ProcessingTime, .. } if self.units_are_panes() => {
-                self.windows.first_key_value().map(|(end, _)| Timestamp(*end))
-            }
-            _ => None,
-        }
+        let ends = self.windows.first_key_value().map(|(end, _)| *end).into_iter();
+        self.spec.timer(ends.chain(self.dying.first_key_value().map(|(expires, _)| *expires)).min())
     }
 
     fn checkpoint(&mut self) -> Result<Vec<StateChange>> {

@@ -91,7 +91,7 @@ impl Planner {
         let upstream = from.upstream;
         let input = Input { node, schema: self.schema_of(upstream), from };
         let ending = ending(&input)?;
-        let emit = emit(node, mode, &ending)?;
+        let emit = emit(node, mode, &ending).map_err(|error| self.explained(error, mode, upstream.node))?;
         check_windows(node, &ending, emit)?;
         let (mut keys, mut layout) = (Vec::new(), Vec::new());
         for key in &node.keys {
@@ -116,8 +116,15 @@ impl Planner {
             Emit::All => Nature::Complete,
         };
         let width = schema.fields().len();
+        let by_clock = ending.clock() == Some(Clock::ProcessingTime);
+        let clocked = by_clock || self.is_clocked(upstream.node);
+        if clocked {
+            self.clocked.insert(NodeId(self.nodes.len()));
+        }
+        // Of a bound that is computed it is not known when the clock reaches it.
+        let timed = by_clock || (clocked && ending.ends && ending.bound.is_identity());
         let Ending { time, bound, .. } = ending;
-        let aggregate = Aggregate { input: Arc::clone(&input.schema), keys, time, calls, layout, schema: Arc::clone(&schema), emit };
+        let aggregate = Aggregate { input: Arc::clone(&input.schema), keys, time, calls, layout, schema: Arc::clone(&schema), emit, timed };
         let kind = NodeKind::Operator(Arc::new(aggregate));
         self.nodes.push(Node {
             id,
@@ -128,6 +135,44 @@ impl Planner {
             event_times: Default::default(),
         });
         Ok(Translated { times, nature, ..rows_of(NodeId(self.nodes.len() - 1), width) })
+    }
+
+    /// An error about a mode, with the function behind which there is no event time, if that is why.
+    fn explained(&self, error: Error, mode: SinkMode, node: NodeId) -> Error {
+        match self.function_above(node).filter(|_| mode == SinkMode::Append) {
+            Some(function) => Error::config(format!(
+                "{}. What comes out of the function '{function}' carries no event time: group by the window before it, or within it, where a timer \
+                 can write the result at the window's end",
+                error.message()
+            )),
+            None => error,
+        }
+    }
+
+    /// The nearest function of the user's that a node's rows come from.
+    fn function_above(&self, node: NodeId) -> Option<&OperatorId> {
+        if self.processes.iter().any(|(_, made)| *made == node) || self.calls.iter().any(|(_, made)| *made == node) {
+            return Some(&self.nodes[node.0].id);
+        }
+        self.nodes[node.0].inputs.iter().find_map(|input| self.function_above(input.node))
+    }
+
+    /// Whether the watermark of a node's output is the batch's time.
+    fn is_clocked(&self, node: NodeId) -> bool {
+        match &self.nodes[node.0].kind {
+            NodeKind::Scan(_) => false,
+            NodeKind::Operator(_) => self.clocked.contains(&node),
+            NodeKind::Transform(_) | NodeKind::Union => self.nodes[node.0].inputs.iter().all(|input| self.is_clocked(input.node)),
+        }
+    }
+}
+
+impl Ending {
+    fn clock(&self) -> Option<Clock> {
+        match self.time {
+            GroupTime::Window { clock, .. } | GroupTime::Key { clock, .. } => Some(clock),
+            GroupTime::Unbounded => None,
+        }
     }
 }
 
@@ -148,9 +193,14 @@ fn ending(input: &Input<'_>) -> Result<Ending> {
     }
     for (index, key) in input.node.keys.iter().enumerate() {
         let GroupKey::Column(column) = key else { continue };
-        if let Some(bound) = input.time(column)?.and_then(TimeColumn::bound) {
-            return Ok(Ending { time: GroupTime::Key(index), bound: bound.clone(), ends: true });
-        }
+        let time = input.time(column)?;
+        let bound = time.and_then(TimeColumn::bound).cloned();
+        let clock = match (time, &bound) {
+            (Some(TimeColumn::ProcessingWindow), _) => Clock::ProcessingTime,
+            (_, Some(_)) => Clock::EventTime,
+            _ => continue,
+        };
+        return Ok(Ending { time: GroupTime::Key { index, clock }, bound: bound.unwrap_or_default(), ends: true });
     }
     Ok(Ending { time: GroupTime::Unbounded, bound: TimeBound::default(), ends: false })
 }
@@ -193,11 +243,17 @@ fn check_windows(node: &AggregateNode, ending: &Ending, emit: Emit) -> Result<()
     }
 }
 
-/// What bounds the groups is an event time downstream; nothing else is.
+/// What bounds the groups is an event time downstream; nothing else is. A grouping that goes by processing time says so in its watermark, which
+/// bounds its windows as that of an event time does.
 fn times_of(ending: &Ending, layout: &[OutputColumn], input: &Input<'_>) -> Result<Times> {
     let chosen = match ending.time {
-        GroupTime::Window { clock: Clock::EventTime, .. } => Some((OutputColumn::Window, TimeColumn::Window(TimeBound::default()))),
-        GroupTime::Key(index) => {
+        GroupTime::Window { clock: Clock::EventTime | Clock::ProcessingTime, .. } => {
+            Some((OutputColumn::Window, TimeColumn::Window(TimeBound::default())))
+        }
+        GroupTime::Key { index, clock: Clock::ProcessingTime } => {
+            Some((OutputColumn::Key(index), TimeColumn::Window(TimeBound::default())))
+        }
+        GroupTime::Key { index, .. } => {
             let GroupKey::Column(column) = &input.node.keys[index] else { return Err(Error::internal("a window is no key")) };
             let time = input.time(column)?.map(super::times::normal);
             time.map(|time| (OutputColumn::Key(index), time))

@@ -163,7 +163,7 @@ pub(super) struct Planner {
     statics: Arc<[PlannedStatic]>,
     pub(super) nodes: Vec<Node>,
     /// The calls of functions so far: a stream that goes two ways behind a call goes through it once.
-    calls: Vec<(MapBatchesNode, NodeId)>,
+    pub(super) calls: Vec<(MapBatchesNode, NodeId)>,
     /// The same of functions with state.
     pub(super) processes: Vec<(ProcessNode, NodeId)>,
     /// The sink whose query is translated: it names the steps.
@@ -173,6 +173,8 @@ pub(super) struct Planner {
     steps: usize,
     /// Groupings of this sink so far: they are named apart from the steps without a memory, so that these can change.
     pub(super) groups: usize,
+    /// Groupings whose watermark is the batch's time.
+    pub(super) clocked: BTreeSet<NodeId>,
 }
 
 impl Planner {
@@ -183,6 +185,7 @@ impl Planner {
             nodes: Vec::new(),
             calls: Vec::new(),
             processes: Vec::new(),
+            clocked: BTreeSet::new(),
             sink: String::new(),
             mode: SinkMode::Append,
             steps: 0,

@@ -1,7 +1,8 @@
 //! Which columns keep an event time.
 //!
 //! A column keeps it if it is the event time itself, an alias of it, it plus or minus a constant, or truncated, also to a DATE; or if it is
-//! a window over it, and `window_time` or `window_end` of that. A watermark bounds such a column through the [`TimeBound`] that its
+//! a window over it, and `window_time` or `window_end` of that. A window over the batch's own time is not bounded by the watermark of its rows, but by the
+//! batch's time; behind a GROUP BY, by the watermark of that, which is the batch's time too. A watermark bounds such a column through the [`TimeBound`] that its
 //! expressions make. Nothing else is an event time downstream.
 
 use super::config_error;
@@ -28,6 +29,8 @@ pub(super) enum TimeColumn {
     Window(TimeBound),
     /// The batch's trigger time.
     Processing,
+    /// A window over the batch's trigger time, before any GROUP BY.
+    ProcessingWindow,
 }
 
 impl TimeColumn {
@@ -35,7 +38,7 @@ impl TimeColumn {
     pub(super) fn bound(&self) -> Option<&TimeBound> {
         match self {
             Self::Event(bound) | Self::Day(bound) | Self::Window(bound) => Some(bound),
-            Self::Processing => None,
+            Self::Processing | Self::ProcessingWindow => None,
         }
     }
 }
@@ -53,6 +56,7 @@ pub(super) fn derive(expression: &Expr, of: &dyn Fn(&Column) -> Option<TimeColum
     if let Some((time, WindowSpec::Tumble { .. })) = WindowFunction::of(expression)? {
         return Ok(match derive(time, of)? {
             Some(TimeColumn::Event(bound)) => Some(TimeColumn::Window(bound)),
+            Some(TimeColumn::Processing) => Some(TimeColumn::ProcessingWindow),
             _ => None,
         });
     }
@@ -128,6 +132,7 @@ pub(super) fn united(branches: &[Option<TimeColumn>]) -> Option<TimeColumn> {
                 | (TimeColumn::Day(_), Some(TimeColumn::Day(_)))
                 | (TimeColumn::Window(_), Some(TimeColumn::Window(_)))
                 | (TimeColumn::Processing, Some(TimeColumn::Processing))
+                | (TimeColumn::ProcessingWindow, Some(TimeColumn::ProcessingWindow))
         )
     };
     others.iter().all(alike).then(|| first.clone())
@@ -145,7 +150,7 @@ pub(super) fn normal(time: &TimeColumn) -> TimeColumn {
         TimeColumn::Event(_) => TimeColumn::Event(TimeBound::default()),
         TimeColumn::Day(_) => TimeColumn::Day(TimeBound::default()),
         TimeColumn::Window(_) => TimeColumn::Window(TimeBound::default()),
-        TimeColumn::Processing => TimeColumn::Processing,
+        TimeColumn::Processing | TimeColumn::ProcessingWindow => time.clone(),
     }
 }
 

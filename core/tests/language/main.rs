@@ -14,6 +14,7 @@ mod modes;
 mod pipelines;
 mod plans;
 mod process;
+mod processing_windows;
 mod queries;
 mod refusals;
 mod restarts;

@@ -1,10 +1,11 @@
 //! Timers and time to live by either clock, and what a function may not do with them.
 
 use super::machine::{Machine, Row, built, source};
-use crate::support::assert_says;
+use crate::support::{assert_says, timestamp};
+use datafusion_expr::cast;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use waterclock_core::expressions::col;
+use waterclock_core::expressions::{col, count_all, tumbling};
 use waterclock_core::process::{ProcessContext, ProcessFunction, States, TimeDomain, Timer, Ttl, ValueState};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{ErrorKind, Result};
@@ -223,4 +224,15 @@ fn event_time_where_there_is_none_is_refused() {
     let stream = stream.key_by([col("k")]).process("f", |states| remembering(states, ttl)).unwrap();
     let error = built(pipeline, stream).expect_err("refused when it is planned");
     assert_says(&error.to_string(), &["operator 'f'", "'last'", "no event time"]);
+}
+
+#[test]
+fn a_window_over_what_a_function_gives_says_where_it_can_stand() {
+    let (pipeline, stream) = source(true);
+    let said = stream.key_by([col("k")]).process("f", |_| closure(|_, _| Ok(()), report)).unwrap();
+    let window = tumbling(cast(col("k"), timestamp()), Duration::from_secs(1));
+    let windows = said.group_by([window]).aggregate([count_all()]).unwrap();
+    let error = built(pipeline, windows).expect_err("nothing closes it");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert_says(&error.to_string(), &["'append'", "the function 'f' carries no event time", "a timer", "'update'"]);
 }
