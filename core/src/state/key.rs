@@ -2,11 +2,13 @@
 
 use super::{are_numbers, number_keys};
 use crate::error::{ErrorKind, Result, ResultExt};
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
-use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait, StructArray};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type};
 use arrow::row::{RowConverter, SortField};
 use std::ops::Range;
 use std::sync::Arc;
+
+type Half = <Float16Type as ArrowPrimitiveType>::Native;
 
 /// Into how many parts keys are hashed. Fixed for ever: a task owns a range of groups, whatever the number of tasks.
 pub const KEY_GROUPS: u16 = 256;
@@ -51,11 +53,14 @@ impl KeyGroupRange {
 /// # Errors
 /// `Internal` if a nested column can't be put together again.
 pub fn canonical_key(column: &ArrayRef) -> Result<ArrayRef> {
-    let rebuilding = || "a nested key".to_owned();
     Ok(match column.data_type() {
+        DataType::Float16 => {
+            let one = |value: Half| if value.is_nan() { Half::NAN } else { value + Half::ZERO };
+            Arc::new(column.as_primitive::<Float16Type>().unary::<_, Float16Type>(one)) as ArrayRef
+        }
         DataType::Float32 => {
             let one = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 };
-            Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one)) as ArrayRef
+            Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
         }
         DataType::Float64 => {
             let one = |value: f64| if value.is_nan() { f64::NAN } else { value + 0.0 };
@@ -67,14 +72,32 @@ pub fn canonical_key(column: &ArrayRef) -> Result<ArrayRef> {
             let made = StructArray::try_new_with_length(fields.clone(), columns, rows.nulls().cloned(), rows.len());
             Arc::new(made.or_error(ErrorKind::Internal, rebuilding)?)
         }
-        DataType::List(field) => {
-            let lists = column.as_list::<i32>();
+        DataType::List(field) => Arc::new(canonical_lists(column.as_list::<i32>(), field)?),
+        DataType::LargeList(field) => Arc::new(canonical_lists(column.as_list::<i64>(), field)?),
+        DataType::FixedSizeList(field, size) => {
+            let lists = column.as_fixed_size_list();
             let values = canonical_key(lists.values())?;
-            let made = ListArray::try_new(Arc::clone(field), lists.offsets().clone(), values, lists.nulls().cloned());
+            let made = FixedSizeListArray::try_new_with_length(Arc::clone(field), *size, values, lists.nulls().cloned(), lists.len());
+            Arc::new(made.or_error(ErrorKind::Internal, rebuilding)?)
+        }
+        DataType::Map(field, is_sorted) => {
+            let maps = column.as_map();
+            let entries = canonical_key(&(Arc::new(maps.entries().clone()) as ArrayRef))?.as_struct().clone();
+            let made = MapArray::try_new(Arc::clone(field), maps.offsets().clone(), entries, maps.nulls().cloned(), *is_sorted);
             Arc::new(made.or_error(ErrorKind::Internal, rebuilding)?)
         }
         _ => Arc::clone(column),
     })
+}
+
+fn canonical_lists<O: OffsetSizeTrait>(lists: &GenericListArray<O>, field: &FieldRef) -> Result<GenericListArray<O>> {
+    let values = canonical_key(lists.values())?;
+    let made = GenericListArray::try_new(Arc::clone(field), lists.offsets().clone(), values, lists.nulls().cloned());
+    made.or_error(ErrorKind::Internal, rebuilding)
+}
+
+fn rebuilding() -> String {
+    "a nested key".into()
 }
 
 /// The key group of each row, from the key's columns. Equal keys have equal groups in every process and version; null equals null,
@@ -99,7 +122,8 @@ pub fn key_groups(columns: &[ArrayRef], rows: usize) -> Result<Vec<KeyGroup>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Int64Array, StringArray};
+    use arrow::array::{Float16Array, Int64Array, LargeListArray, ListArray, StringArray};
+    use arrow::datatypes::Field;
     use std::sync::Arc;
 
     #[test]
@@ -131,8 +155,19 @@ mod tests {
         let field = |array: &ArrayRef| Arc::new(arrow::datatypes::Field::new("f", array.data_type().clone(), true));
         let within: ArrayRef = Arc::new(StructArray::from(vec![(field(&doubles), Arc::clone(&doubles))]));
         let offsets = arrow::buffer::OffsetBuffer::from_lengths([1, 1, 1, 1]);
-        let lists: ArrayRef = Arc::new(ListArray::new(field(&within), offsets, Arc::clone(&within), None));
-        for column in [doubles, floats, within, lists] {
+        let lists: ArrayRef = Arc::new(ListArray::new(field(&within), offsets.clone(), Arc::clone(&within), None));
+        let large = arrow::buffer::OffsetBuffer::from_lengths([1, 1, 1, 1]);
+        let large: ArrayRef = Arc::new(LargeListArray::new(field(&within), large, Arc::clone(&within), None));
+        let fixed: ArrayRef = Arc::new(FixedSizeListArray::new(field(&floats), 1, Arc::clone(&floats), None));
+        let names: ArrayRef = Arc::new(StringArray::from(vec!["a"; 4]));
+        let entries = StructArray::from(vec![
+            (Arc::new(Field::new("keys", DataType::Utf8, false)), names),
+            (Arc::new(Field::new("values", DataType::Float64, true)), Arc::clone(&doubles)),
+        ]);
+        let entry = Arc::new(Field::new("entries", entries.data_type().clone(), false));
+        let maps: ArrayRef = Arc::new(MapArray::new(entry, offsets, entries, None, false));
+        let halves = Float16Array::from_iter_values([Half::ZERO, Half::NEG_ZERO, Half::NAN, -Half::NAN]);
+        for column in [doubles, floats, within, lists, large, fixed, maps, Arc::new(halves)] {
             let same = canonical_key(&column).unwrap();
             assert_eq!(same.slice(0, 1).as_ref(), same.slice(1, 1).as_ref(), "{}", column.data_type());
             assert_eq!(same.slice(2, 1).as_ref(), same.slice(3, 1).as_ref(), "{}", column.data_type());
