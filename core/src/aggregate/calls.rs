@@ -2,17 +2,16 @@
 //!
 //! [DISTINCT](super::distinct) is a set of values per slot in front of the function, which sees each value once.
 
-use super::accumulators::{Accumulator, accumulator, by_arrival};
+use super::accumulators::{Accumulator, accumulator, takes_arrival};
 use super::distinct::DistinctSets;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{filter, prep_null_mask_filter, take};
-use arrow::datatypes::SchemaRef;
-use datafusion_physical_expr::PhysicalExpr;
+use arrow::compute::{SortOptions, filter, prep_null_mask_filter, take};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion_physical_expr::expressions::Literal;
+use datafusion_physical_expr::expressions::{Column, Literal};
+use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use rayon::prelude::*;
-use std::fmt;
 use std::sync::Arc;
 
 /// A call of an aggregate function, over the columns of the operator's input.
@@ -26,23 +25,8 @@ pub struct CallSpec {
     pub distinct: bool,
     /// Which rows count.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
-}
-
-impl fmt::Display for CallSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let arguments: Vec<String> = self.function.expressions().iter().map(|argument| argument.to_string()).collect();
-        let distinct = if self.distinct { "DISTINCT " } else { "" };
-        write!(f, "{}({distinct}{}", self.function.fun().name(), arguments.join(", "))?;
-        let order: Vec<String> = self.function.order_bys().iter().map(|order| order.to_string()).collect();
-        if !order.is_empty() {
-            write!(f, " ORDER BY {}", order.join(", "))?;
-        }
-        f.write_str(if self.function.ignore_nulls() { ") IGNORE NULLS" } else { ")" })?;
-        match &self.filter {
-            Some(filter) => write!(f, " FILTER ({filter})"),
-            None => Ok(()),
-        }
-    }
+    /// The call in words, down to the columns of the tables.
+    pub origin: String,
 }
 
 impl CallSpec {
@@ -54,22 +38,11 @@ impl CallSpec {
         slots.evaluate(&[slot]).map(|_| ())
     }
 
-    /// What its state means, in words: types and constants, not how arguments are computed.
+    /// What its state means, in words.
     pub(super) fn meaning(&self) -> String {
-        let argument = |argument: &Arc<dyn PhysicalExpr>| {
-            if argument.is::<Literal>() {
-                return argument.to_string();
-            }
-            argument.data_type(&self.schema).map_or_else(|_| "?".to_owned(), |data_type| data_type.to_string())
-        };
-        let arguments: Vec<String> = self.function.expressions().iter().map(argument).collect();
-        let order = self.function.order_bys().iter().map(|order| format!("{} {}", argument(&order.expr), order.options));
-        let distinct = if self.distinct { "DISTINCT " } else { "" };
-        let nulls = if self.function.ignore_nulls() { " IGNORE NULLS" } else { "" };
-        let order: Vec<String> = order.collect();
-        let order = if order.is_empty() { String::new() } else { format!(" ORDER BY {}", order.join(", ")) };
-        let (name, result) = (self.function.fun().name(), self.function.field().data_type().clone());
-        format!("{name}({distinct}{}{order}){nulls}: {result}", arguments.join(", "))
+        let data_type = |argument: &Arc<dyn PhysicalExpr>| argument.data_type(&self.schema).unwrap_or(DataType::Null).to_string();
+        let arguments: Vec<String> = self.function.expressions().iter().map(data_type).collect();
+        format!("{} of {}: {}", self.origin, arguments.join(", "), self.function.field().data_type())
     }
 }
 
@@ -116,12 +89,12 @@ impl CallSpec {
             let array = if counts_rows && is_literal { literal(&expression, rows)? } else { Some(evaluate(&expression)?) };
             arguments.extend(array);
         }
+        let arrival = || Arc::new(Int64Array::from_iter_values(sequence..sequence + rows.num_rows() as i64)) as ArrayRef;
         for order in self.function.order_bys() {
-            arguments.push(evaluate(&order.expr)?);
+            arguments.push(if is_arrival(&order.expr) { arrival() } else { evaluate(&order.expr)? });
         }
-        if by_arrival(&self.function) {
-            let numbers = sequence..sequence + rows.num_rows() as i64;
-            arguments.push(Arc::new(Int64Array::from_iter_values(numbers)));
+        if takes_arrival(&self.function) {
+            arguments.push(arrival());
         }
         let mask = self.filter.as_ref().map(&evaluate).transpose()?;
         let mask = mask.map(|mask| {
@@ -130,6 +103,22 @@ impl CallSpec {
         });
         Ok(CallInput { arguments, mask: mask.transpose()? })
     }
+}
+
+/// The name of the column behind all others that holds the number of each row by arrival.
+const ARRIVAL: &str = "__arrival";
+
+/// An order by arrival, the last of all, for rows that are equal by the others; and the columns with that of the numbers. Without it the order of such rows
+/// would be that in which batches are merged.
+pub(crate) fn by_arrival(columns: &SchemaRef) -> (SchemaRef, PhysicalSortExpr) {
+    let mut fields: Vec<FieldRef> = columns.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(ARRIVAL, DataType::Int64, false)));
+    let expr = Arc::new(Column::new(ARRIVAL, columns.fields().len()));
+    (Arc::new(Schema::new(fields)), PhysicalSortExpr { expr, options: SortOptions { descending: false, nulls_first: false } })
+}
+
+pub(super) fn is_arrival(expression: &Arc<dyn PhysicalExpr>) -> bool {
+    expression.downcast_ref::<Column>().is_some_and(|column| column.name() == ARRIVAL)
 }
 
 /// A constant that is counted: nothing to look at unless it is null.

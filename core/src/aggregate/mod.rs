@@ -19,4 +19,5 @@ mod spec;
 mod windowed;
 
 pub use calls::CallSpec;
-pub use spec::{Aggregate, Clock, Emit, GroupTime, OutputColumn};
+pub(crate) use calls::by_arrival;
+pub use spec::{Aggregate, Clock, Emit, GroupTime, Origins, OutputColumn};

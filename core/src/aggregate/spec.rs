@@ -93,6 +93,17 @@ pub struct Aggregate {
     pub emit: Emit,
     /// Whether groups close by the batch's time, so that a batch is due when one does, with rows or without.
     pub timed: bool,
+    /// What keys and time are computed from.
+    pub origins: Origins,
+}
+
+/// What a grouping is by, in words that stay the same as long as it means the same: its state goes by them.
+#[derive(Debug, Clone, Default)]
+pub struct Origins {
+    /// Of each key, the name of its column in the state, and the expression that it is.
+    pub keys: Vec<(String, String)>,
+    /// The window.
+    pub window: Option<String>,
 }
 
 pub(super) const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -109,11 +120,13 @@ impl Aggregate {
 
     /// The name of each key column in the state.
     pub(super) fn key_names(&self) -> Vec<String> {
-        let name = |index: usize| {
-            let column = self.layout.iter().position(|column| *column == OutputColumn::Key(index));
-            column.map_or_else(|| format!("key_{index}"), |column| self.schema.field(column).name().clone())
-        };
-        (0..self.keys.len()).map(name).collect()
+        self.origins.keys.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The name of a key in the output.
+    fn output_name(&self, key: usize) -> &str {
+        let column = self.layout.iter().position(|column| *column == OutputColumn::Key(key));
+        column.map_or("its key", |column| self.schema.field(column).name())
     }
 
     /// Whether nothing closes, and nothing is late.
@@ -155,7 +168,7 @@ impl Aggregate {
                 let is_window = self.key_types().is_ok_and(|types| matches!(types[*index], DataType::Struct(_)));
                 let mark = if is_window { "reaches the end of" } else { "passes" };
                 let by = if *clock == Clock::ProcessingTime { "the batch's time" } else { "the watermark" };
-                format!("closing when {by} {mark} {}", self.key_names()[*index])
+                format!("closing when {by} {mark} {}", self.output_name(*index))
             }
         }
     }
@@ -240,18 +253,20 @@ impl OperatorFactory for Aggregate {
         }
     }
 
-    /// What the stored state means: types, windows, functions. How keys and arguments are computed is no part of it.
+    /// What the stored state means: keys, windows and aggregates, down to the columns of the tables, and their types. Names that are given on the
+    /// way are no part of it.
     fn fingerprint(&self) -> String {
-        let shown = |types: Result<Vec<DataType>>| types.map(|types| types.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let types = self.key_types().unwrap_or_default();
+        let keys = self.origins.keys.iter().zip(types).map(|((_, expression), data_type)| format!("{expression}: {data_type}"));
         let time = match &self.time {
             GroupTime::Unbounded => json!("unbounded"),
-            GroupTime::Window { spec, clock, .. } => json!({ "window": spec, "clock": format!("{clock:?}") }),
+            GroupTime::Window { clock, .. } => json!({ "window": self.origins.window, "clock": format!("{clock:?}") }),
             GroupTime::Key { index, clock: Clock::EventTime } => json!({ "key": index }),
             GroupTime::Key { index, clock } => json!({ "key": index, "clock": format!("{clock:?}") }),
         };
         let calls: Vec<String> = self.calls.iter().map(CallSpec::meaning).collect();
         let emit = format!("{:?}", self.emit);
-        json!({ "keys": shown(self.key_types()).unwrap_or_default(), "time": time, "aggregates": calls, "emit": emit }).to_string()
+        json!({ "keys": keys.collect::<Vec<_>>(), "time": time, "aggregates": calls, "emit": emit }).to_string()
     }
 
     fn describe(&self) -> String {

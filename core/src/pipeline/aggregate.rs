@@ -5,13 +5,15 @@
 //! these names. Its output has the columns of the node that it replaces.
 
 use super::config_error;
+use super::lineage::{resolved, shown};
 use crate::error::{Error, Result};
 use crate::plan::readable;
 use crate::window::{WindowFunction, WindowSpec};
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchemaRef, Result as PlanResult};
+use datafusion_common::{Column, DFSchema, DFSchemaRef, Result as PlanResult};
 use datafusion_expr::expr::AggregateFunction;
-use datafusion_expr::{Distinct, Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore};
+use datafusion_expr::{Distinct, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore, cast};
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -26,6 +28,8 @@ pub(super) struct AggregateNode {
     /// Calls over the input's columns.
     pub(super) calls: Vec<AggregateFunction>,
     pub(super) schema: DFSchemaRef,
+    /// What each column of the output is computed from.
+    pub(super) origins: Vec<Expr>,
     /// As the user wrote it, for messages.
     pub(super) text: String,
 }
@@ -74,24 +78,26 @@ pub(super) fn replace(plan: LogicalPlan) -> Result<LogicalPlan> {
 /// Gathers what the projection below computes.
 struct Below {
     columns: Vec<Expr>,
+    /// The columns that there are.
+    schema: DFSchemaRef,
 }
 
 impl Below {
     /// The column of an expression; the same one for the same expression.
-    fn column(&mut self, expression: &Expr) -> Column {
-        let plain = expression.clone().unalias_nested().data;
+    fn column(&mut self, expression: &Expr) -> Result<Column> {
+        let plain = decoded(expression.clone().unalias_nested().data, &self.schema)?;
         let position = self.columns.iter().position(|other| *other == plain).unwrap_or_else(|| {
             self.columns.push(plain);
             self.columns.len() - 1
         });
-        Column::new_unqualified(format!("__{position}"))
+        Ok(Column::new_unqualified(format!("__{position}")))
     }
 
     /// The expression as a column, unless it is a constant.
-    fn argument(&mut self, expression: &Expr) -> Expr {
+    fn argument(&mut self, expression: &Expr) -> Result<Expr> {
         match expression {
-            Expr::Literal(..) => expression.clone(),
-            other => Expr::Column(self.column(other)),
+            Expr::Literal(..) => Ok(expression.clone()),
+            other => self.column(other).map(Expr::Column),
         }
     }
 
@@ -105,15 +111,36 @@ impl Below {
     }
 }
 
+/// The expression without dictionaries in its type: groups outlive the batch whose dictionary it is. The output has its type again.
+pub(super) fn decoded(expression: Expr, schema: &DFSchema) -> Result<Expr> {
+    let data_type = expression.get_type(schema).map_err(config_error)?;
+    let plain = plain_type(&data_type);
+    Ok(if plain == data_type { expression } else { cast(expression, plain) })
+}
+
+fn plain_type(data_type: &DataType) -> DataType {
+    let plain = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(plain_type(field.data_type())));
+    match data_type {
+        DataType::Dictionary(_, values) => plain_type(values),
+        DataType::List(field) => DataType::List(plain(field)),
+        DataType::LargeList(field) => DataType::LargeList(plain(field)),
+        DataType::FixedSizeList(field, size) => DataType::FixedSizeList(plain(field), *size),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain).collect()),
+        other => other.clone(),
+    }
+}
+
 impl AggregateNode {
     fn new(input: &LogicalPlan, groups: &[Expr], aggregates: &[Expr], schema: &DFSchemaRef, text: String) -> Result<Self> {
-        let mut below = Below { columns: Vec::new() };
+        let mut below = Below { columns: Vec::new(), schema: Arc::clone(input.schema()) };
         let keys = groups.iter().map(|group| group_key(group, &mut below)).collect::<Result<Vec<_>>>()?;
         if keys.iter().filter(|key| matches!(key, GroupKey::Window(..))).count() > 1 {
             return Err(Error::config("GROUP BY has two windows; group by one, and by the other in a query over its result"));
         }
         let calls = aggregates.iter().map(|aggregate| call(aggregate, &mut below)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { input: below.build(input)?, keys, calls, schema: Arc::clone(schema), text })
+        let of_keys = keys.iter().zip(groups).map(|(key, group)| key_origin(key, group, input));
+        let origins = of_keys.chain(aggregates.iter().map(|aggregate| Ok(resolved(aggregate, input)))).collect::<Result<_>>()?;
+        Ok(Self { input: below.build(input)?, keys, calls, schema: Arc::clone(schema), origins, text })
     }
 
     fn identity(&self) -> (&LogicalPlan, &[GroupKey], &[AggregateFunction]) {
@@ -128,9 +155,20 @@ fn group_key(expression: &Expr, below: &mut Below) -> Result<GroupKey> {
     }
     if let Some((time, spec)) = WindowFunction::of(&plain)? {
         let time = time.clone();
-        return Ok(GroupKey::Window(spec, below.column(&time)));
+        return Ok(GroupKey::Window(spec, below.column(&time)?));
     }
-    Ok(GroupKey::Column(below.column(&plain)))
+    Ok(GroupKey::Column(below.column(&plain)?))
+}
+
+/// A window by what it is of its time, however its lengths are written.
+fn key_origin(key: &GroupKey, expression: &Expr, input: &LogicalPlan) -> Result<Expr> {
+    let plain = expression.clone().unalias_nested().data;
+    Ok(match (key, WindowFunction::of(&plain)?) {
+        (GroupKey::Window(spec, _), Some((time, _))) => {
+            Expr::Column(Column::new_unqualified(format!("{spec} of {}", shown(&resolved(time, input)))))
+        }
+        _ => resolved(&plain, input),
+    })
 }
 
 fn call(expression: &Expr, below: &mut Below) -> Result<AggregateFunction> {
@@ -138,10 +176,11 @@ fn call(expression: &Expr, below: &mut Below) -> Result<AggregateFunction> {
         return Err(Error::internal(format!("'{expression}' stands where an aggregate should")));
     };
     let mut call = call;
-    call.params.args = call.params.args.iter().map(|argument| below.argument(argument)).collect();
-    call.params.filter = call.params.filter.map(|filter| Box::new(Expr::Column(below.column(&filter))));
+    call.params.args = call.params.args.iter().map(|argument| below.argument(argument)).collect::<Result<_>>()?;
+    let filter = call.params.filter.map(|filter| below.column(&filter)).transpose()?;
+    call.params.filter = filter.map(|filter| Box::new(Expr::Column(filter)));
     for order in &mut call.params.order_by {
-        order.expr = Expr::Column(below.column(&order.expr));
+        order.expr = Expr::Column(below.column(&order.expr)?);
     }
     Ok(call)
 }

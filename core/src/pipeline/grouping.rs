@@ -2,9 +2,10 @@
 
 use super::aggregate::{AggregateNode, GroupKey};
 use super::config_error;
+use super::lineage::{key_origins, shown};
 use super::physical::{Nature, Planner, Translated, output_schema, physical, rows_of};
 use super::times::{TimeColumn, Times};
-use crate::aggregate::{Aggregate, CallSpec, Clock, Emit, GroupTime, OutputColumn};
+use crate::aggregate::{Aggregate, CallSpec, Clock, Emit, GroupTime, Origins, OutputColumn, by_arrival};
 use crate::error::{Error, Result};
 use crate::id::OperatorId;
 use crate::plan::{Node, NodeId, NodeKind, TimeBound};
@@ -39,7 +40,20 @@ impl Input<'_> {
         Ok(self.from.times[self.index(column)?].as_ref())
     }
 
-    fn call(&self, call: &AggregateFunction, name: &str) -> Result<CallSpec> {
+    /// Whether groups are merged in another order than their rows arrived in.
+    fn merges_groups(&self) -> bool {
+        self.node.keys.iter().any(|key| matches!(key, GroupKey::Window(WindowSpec::Session { .. }, _)))
+    }
+
+    /// What keys and window are computed from.
+    fn origins(&self) -> Origins {
+        let (windows, keys): (Vec<_>, Vec<_>) =
+            self.node.keys.iter().zip(&self.node.origins).partition(|(key, _)| matches!(key, GroupKey::Window(..)));
+        let keys = key_origins(keys.into_iter().map(|(_, origin)| origin));
+        Origins { keys, window: windows.first().map(|(_, origin)| shown(origin)) }
+    }
+
+    fn call(&self, call: &AggregateFunction, name: &str, origin: String) -> Result<CallSpec> {
         let params = &call.params;
         let physical = |expression: &datafusion_expr::Expr| physical(expression, self.node.input.schema(), &self.from.columns);
         let arguments = params.args.iter().map(physical).collect::<Result<Vec<_>>>()?;
@@ -54,8 +68,14 @@ impl Input<'_> {
             order
                 .push(PhysicalSortExpr { expr: Arc::clone(&arguments[0]), options: SortOptions { descending: false, nulls_first: false } });
         }
+        let mut schema = Arc::clone(&self.schema);
+        let is_ordered = !order.is_empty() || self.merges_groups();
+        if is_ordered && !params.distinct && matches!(call.func.name(), "array_agg" | "string_agg" | "nth_value") {
+            let (with_arrival, arrival) = by_arrival(&schema);
+            (schema, order) = (with_arrival, order.into_iter().chain([arrival]).collect());
+        }
         let function = AggregateExprBuilder::new(Arc::clone(&call.func), arguments)
-            .schema(Arc::clone(&self.schema))
+            .schema(schema)
             .alias(name)
             .order_by(order)
             .with_ignore_nulls(params.null_treatment == Some(NullTreatment::IgnoreNulls))
@@ -64,7 +84,7 @@ impl Input<'_> {
         let filter = params.filter.as_ref().map(|filter| physical(filter.as_ref())).transpose()?;
         // What is first, last, least or greatest is so among distinct values too.
         let distinct = params.distinct && !matches!(call.func.name(), "first_value" | "last_value" | "min" | "max");
-        let spec = CallSpec { function: Arc::new(function), schema: Arc::clone(&self.schema), distinct, filter };
+        let spec = CallSpec { function: Arc::new(function), schema: Arc::clone(&self.schema), distinct, filter, origin };
         spec.check()?;
         Ok(spec)
     }
@@ -107,7 +127,8 @@ impl Planner {
         let mut calls = Vec::new();
         for (index, call) in node.calls.iter().enumerate() {
             layout.push(OutputColumn::Call(index));
-            calls.push(input.call(call, schema.field(node.keys.len() + index).name())?);
+            let column = node.keys.len() + index;
+            calls.push(input.call(call, schema.field(column).name(), shown(&node.origins[column]))?);
         }
         let times = times_of(&ending, &layout, &input)?;
         let nature = match emit {
@@ -124,7 +145,8 @@ impl Planner {
         // Of a bound that is computed it is not known when the clock reaches it.
         let timed = by_clock || (clocked && ending.ends && ending.bound.is_identity());
         let Ending { time, bound, .. } = ending;
-        let aggregate = Aggregate { input: Arc::clone(&input.schema), keys, time, calls, layout, schema: Arc::clone(&schema), emit, timed };
+        let (input_schema, schema_out, origins) = (Arc::clone(&input.schema), Arc::clone(&schema), input.origins());
+        let aggregate = Aggregate { input: input_schema, keys, time, calls, layout, schema: schema_out, emit, timed, origins };
         let kind = NodeKind::Operator(Arc::new(aggregate));
         self.nodes.push(Node {
             id,

@@ -12,6 +12,7 @@ mod grouped;
 mod grouping;
 mod join;
 mod lateral;
+mod lineage;
 mod optimize;
 mod physical;
 mod process;

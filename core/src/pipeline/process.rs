@@ -3,7 +3,9 @@
 //! Below the node stands a projection of the rows' columns and then the keys, under names of their own, which the optimizer treats as any other; the
 //! node finds both by their positions.
 
+use super::aggregate::decoded;
 use super::config_error;
+use super::lineage::{key_origins, resolved};
 use super::physical::{Nature, Planner, Translated, rows_of};
 use super::stream::{Stream, fields_of};
 use super::times::TimeColumn;
@@ -81,6 +83,8 @@ pub(super) struct ProcessNode {
     rows: SchemaRef,
     /// The keys' names.
     keys: Vec<String>,
+    /// The keys' names in the state, and what they are computed from.
+    origins: Vec<(String, String)>,
     output: SchemaRef,
     schema: DFSchemaRef,
     function: Arc<dyn Bind>,
@@ -99,11 +103,21 @@ impl ProcessNode {
         }
         let columns = stream.plan().schema().columns().into_iter().map(Expr::Column).enumerate();
         let columns = columns.map(|(index, column)| column.alias(format!("__row_{index}")));
-        let named = keys.into_iter().enumerate().map(|(index, key)| key.unalias_nested().data.alias(format!("__key_{index}")));
-        let below: Vec<Expr> = columns.chain(named).collect();
+        let origins: Vec<Expr> = keys.iter().map(|key| resolved(key, stream.plan())).collect();
+        let origins = key_origins(origins.iter());
+        let named = keys.into_iter().enumerate().map(|(index, key)| {
+            let key = decoded(key.unalias_nested().data, stream.plan().schema())?;
+            Ok(key.alias(format!("__key_{index}")))
+        });
+        let below = columns.map(Ok).chain(named).collect::<Result<Vec<Expr>>>()?;
         let input = stream.build(|plan| plan.project(below))?.into_plan();
         let schema = Arc::new(DFSchema::try_from(Arc::clone(&output)).map_err(config_error)?);
-        Ok(Self { id: id.to_owned(), input, rows, keys: names, output, schema, function })
+        Ok(Self { id: id.to_owned(), input, rows, keys: names, origins, output, schema, function })
+    }
+
+    /// The operator's name.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Whether it is the same function, met again on another way from the same stream.
@@ -122,6 +136,7 @@ impl ProcessNode {
         Layout {
             rows: rows.iter().zip(self.rows.fields()).map(|(position, field)| renamed(position, field.name())).collect(),
             keys: keys.iter().zip(&self.keys).map(|(position, name)| renamed(position, name)).collect(),
+            origins: self.origins.clone(),
             event_time: event_time(from, given).map(|(index, _)| from.columns[index]),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::codec::items;
 use crate::error::{ErrorKind, Result, ResultExt};
+use crate::state::canonical_key;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
@@ -16,24 +17,29 @@ pub(super) struct Key(Arc<[u8]>);
 pub(super) struct Keys {
     converter: RowConverter,
     schema: SchemaRef,
+    stored: SchemaRef,
 }
 
 impl Keys {
-    /// Keys of these columns, of which there is at least one.
-    pub(super) fn new(columns: &[Field]) -> Result<Self> {
+    /// Keys of these columns, of which there is at least one, and which have other names in the state.
+    pub(super) fn new(columns: &[Field], stored: &[&str]) -> Result<Self> {
         let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
         let converter = RowConverter::new(fields).or_error(ErrorKind::Config, || "a column of this type can't be a key".into())?;
-        let nullable = columns.iter().map(|column| column.clone().with_nullable(true)).collect::<Vec<_>>();
-        Ok(Self { converter, schema: Arc::new(Schema::new(nullable)) })
+        let nullable: Vec<Field> = columns.iter().map(|column| column.clone().with_nullable(true)).collect();
+        let renamed = nullable.iter().zip(stored).map(|(field, name)| field.clone().with_name(*name));
+        let stored = Arc::new(Schema::new(renamed.collect::<Vec<_>>()));
+        Ok(Self { converter, schema: Arc::new(Schema::new(nullable)), stored })
     }
 
-    /// The columns.
-    pub(super) fn schema(&self) -> &SchemaRef {
-        &self.schema
+    /// The columns of the state.
+    pub(super) fn stored(&self) -> &SchemaRef {
+        &self.stored
     }
 
+    /// The keys of rows; those that are equal are one.
     pub(super) fn encode(&self, columns: &[ArrayRef]) -> Result<Vec<Key>> {
-        let rows = self.converter.convert_columns(columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
+        let columns = columns.iter().map(canonical_key).collect::<Result<Vec<_>>>()?;
+        let rows = self.converter.convert_columns(&columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
         Ok(rows.iter().map(|row| Key(Arc::from(row.as_ref()))).collect())
     }
 

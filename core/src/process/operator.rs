@@ -9,7 +9,7 @@ use super::{ProcessFunction, TimeDomain, Timer};
 use crate::batch::BatchContext;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::{Operator, OperatorFactory, Output, Port};
-use crate::state::{KeyGroupRange, StateChange, StateLayer};
+use crate::state::{KeyGroupRange, StateChange, StateLayer, canonical_key};
 use crate::time::{Timestamp, Watermark};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
@@ -25,8 +25,10 @@ use std::sync::Arc;
 pub(crate) struct Layout {
     /// The columns of the function's rows, with their names there.
     pub(crate) rows: Vec<(usize, Field)>,
-    /// The columns of the key, with their names in the state.
+    /// The columns of the key, with the names that the function's key has them by.
     pub(crate) keys: Vec<(usize, Field)>,
+    /// The name of each of them in the state, and what it is computed from, in words: neither changes with the names that a program gives.
+    pub(crate) origins: Vec<(String, String)>,
     /// The event time.
     pub(crate) event_time: Option<usize>,
 }
@@ -63,15 +65,17 @@ impl<F: ProcessFunction> Bind for Process<F> {
                  Stream::watermark, and keep that column up to key_by"
             )));
         }
-        Keys::new(&layout.key_fields())?;
+        layout.all_keys()?;
         let (function, states, output) = (Arc::clone(&self.function), Arc::clone(&self.states), Arc::clone(&self.output));
         Ok(Arc::new(Factory { layout: Arc::new(layout), function, states, output }))
     }
 }
 
 impl Layout {
-    fn key_fields(&self) -> Vec<Field> {
-        self.keys.iter().map(|(_, field)| field.clone()).collect()
+    fn all_keys(&self) -> Result<Keys> {
+        let fields: Vec<Field> = self.keys.iter().map(|(_, field)| field.clone()).collect();
+        let names: Vec<&str> = self.origins.iter().map(|(name, _)| name.as_str()).collect();
+        Keys::new(&fields, &names)
     }
 
     fn columns(&self, rows: &RecordBatch, positions: &[(usize, Field)]) -> Vec<ArrayRef> {
@@ -121,16 +125,17 @@ impl<F: ProcessFunction> OperatorFactory for Factory<F> {
             layout: Arc::clone(&self.layout),
             function: Arc::clone(&self.function),
             fields: self.output.fields().iter().cloned().collect(),
-            keys: Keys::new(&self.layout.key_fields())?,
+            keys: self.layout.all_keys()?,
             memory,
             watermark: Watermark::Unknown,
             trigger_time: Timestamp(i64::MIN),
         }))
     }
 
-    /// The types of the keys, and the shapes of the states. What the function does with them is no part of it.
+    /// The keys, down to the columns of the tables, and the shapes of the states. What the function does with them is no part of it.
     fn fingerprint(&self) -> String {
-        let keys: Vec<String> = self.layout.keys.iter().map(|(_, field)| field.data_type().to_string()).collect();
+        let key = |((_, field), (_, origin)): (&(usize, Field), &(String, String))| format!("{origin}: {}", field.data_type());
+        let keys: Vec<String> = self.layout.keys.iter().zip(&self.layout.origins).map(key).collect();
         let states: BTreeMap<String, serde_json::Value> =
             self.states.iter().map(|make| make()).map(|table| (table.name().to_owned(), table.shape())).collect();
         json!({ "keys": keys, "states": states }).to_string()
@@ -232,6 +237,7 @@ impl<F: ProcessFunction> Operator for ProcessOperator<F> {
 
     fn process(&mut self, _port: Port, rows: RecordBatch, output: &mut Output) -> Result<()> {
         let key_columns = self.layout.columns(&rows, &self.layout.keys);
+        let key_columns = key_columns.iter().map(canonical_key).collect::<Result<Vec<_>>>()?;
         let keys = self.keys.encode(&key_columns)?;
         let typed: Vec<F::Key> = self.keys.typed(key_columns)?;
         let named = self.layout.named(&rows)?;

@@ -156,13 +156,13 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
     }
 
     fn table(&self, keys: &Keys) -> StateTable {
-        let key_columns = keys.schema().fields().len() + usize::from(matches!(self.places, Places::Column(..)));
+        let key_columns = keys.stored().fields().len() + usize::from(matches!(self.places, Places::Column(..)));
         StateTable::new(&self.spec.name, key_columns)
     }
 
     fn rows(&self, keys: &Keys, changed: &[(Key, P)]) -> Result<RecordBatch> {
         let mut columns = keys.columns(changed.iter().map(|(key, _)| key))?;
-        let mut fields: Vec<Field> = keys.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        let mut fields: Vec<Field> = keys.stored().fields().iter().map(|field| field.as_ref().clone()).collect();
         let mut add = |name: &str, column: ArrayRef| {
             fields.push(Field::new(free_name(keys, name), column.data_type().clone(), true));
             columns.push(column);
@@ -185,7 +185,7 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
     }
 
     fn restore_rows(&mut self, rows: &RecordBatch, keys: &Keys) -> Result<()> {
-        let width = keys.schema().fields().len();
+        let width = keys.stored().fields().len();
         let (mut columns, table) = (rows.columns()[width..].iter(), self.table(keys));
         let mut next = || columns.next().ok_or_else(|| Error::corrupt(format!("the state '{}' lacks columns", table.name)));
         let places = match &self.places {
@@ -211,7 +211,7 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
 /// A name for a column beside the key's.
 pub(super) fn free_name(keys: &Keys, wanted: &str) -> String {
     let mut name = wanted.to_owned();
-    while keys.schema().field_with_name(&name).is_ok() {
+    while keys.stored().field_with_name(&name).is_ok() {
         name.insert(0, '_');
     }
     name

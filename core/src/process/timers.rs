@@ -74,7 +74,7 @@ impl Timers {
         }
         let mut columns = keys.columns(changed.iter().map(|(_, key, _)| key))?;
         columns.push(Arc::new(changed.iter().map(|(.., time)| Some(*time)).collect::<TimestampMicrosecondArray>()));
-        let mut fields: Vec<Field> = keys.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        let mut fields: Vec<Field> = keys.stored().fields().iter().map(|field| field.as_ref().clone()).collect();
         fields.push(Field::new(free_name(keys, "time"), TIME, true));
         let table = StateTable::new(self.table, fields.len());
         let rows =
@@ -84,7 +84,7 @@ impl Timers {
     }
 
     pub(super) fn restore(&mut self, layer: &StateLayer, keys: &Keys) -> Result<()> {
-        let width = keys.schema().fields().len();
+        let width = keys.stored().fields().len();
         let times = layer.rows.columns().get(width).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
         let times = times.ok_or_else(|| Error::corrupt(format!("the state table '{}' has no times", self.table)))?;
         let keys = keys.encode(&layer.rows.columns()[..width])?;

@@ -7,6 +7,7 @@ mod clock;
 mod distant_times;
 mod errors;
 mod expressions;
+mod fingerprints;
 mod functions;
 mod grouped;
 mod joins;

@@ -52,6 +52,21 @@ impl Running {
         Arc::clone(&self.plan.sources[0].schema)
     }
 
+    /// What the state of each operator means.
+    pub fn fingerprints(&self) -> Vec<String> {
+        self.plan.fingerprints().into_values().collect()
+    }
+
+    /// Drops all operators, and makes those of other statements from what was checkpointed.
+    pub fn restart_as(&mut self, statements: &str) -> Result<()> {
+        let other = Self::new(statements);
+        let layers = std::mem::take(&mut self.operators).into_values();
+        let renewed = other.operators.into_iter().zip(layers);
+        self.operators = renewed.map(|((node, new), old)| (node, Stateful { operator: new.operator, ..old })).collect();
+        self.plan = other.plan;
+        self.restart()
+    }
+
     /// Drops all operators, and makes others from what was checkpointed.
     pub fn restart(&mut self) -> Result<()> {
         for (node, stateful) in &mut self.operators {

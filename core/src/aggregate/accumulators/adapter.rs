@@ -2,9 +2,11 @@
 //! state. Its accumulators give their state away when asked for it, so none is kept.
 
 use super::Accumulator;
+use crate::aggregate::calls::is_arrival;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray, UInt32Array};
 use arrow::compute::{SortColumn, lexsort_to_indices, take};
+use arrow::datatypes::{Field, FieldRef, Int64Type};
 use datafusion_common::ScalarValue;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use std::collections::BTreeMap;
@@ -14,11 +16,15 @@ pub(super) struct Adapter {
     function: Arc<AggregateFunctionExpr>,
     /// The state of each slot; none before its first row.
     states: Vec<Option<Vec<ScalarValue>>>,
+    latest_arrival: i64,
 }
+
+/// Where functions that collect rows by an order keep what the rows are ordered by: a list of structs, in their state.
+const ORDERINGS: usize = 1;
 
 impl Adapter {
     pub(super) fn new(function: Arc<AggregateFunctionExpr>) -> Self {
-        Self { function, states: Vec::new() }
+        Self { function, states: Vec::new(), latest_arrival: 0 }
     }
 
     fn failed(&self) -> String {
@@ -79,6 +85,44 @@ impl Adapter {
         accumulator.merge_batch(&columns).or_error(ErrorKind::BadData, || self.failed())
     }
 
+    /// Whether the state holds what rows are ordered by, the number of their arrival last.
+    fn collects_by_arrival(&self) -> bool {
+        self.function.order_bys().last().is_some_and(|order| is_arrival(&order.expr))
+    }
+
+    /// The state with other names for what rows are ordered by. The function names it by the expressions, and these by the places of columns, which
+    /// may be others in the next process.
+    fn with_orderings(&self, mut state: Vec<ArrayRef>, name: impl Fn(usize, &Field) -> String) -> Result<Vec<ArrayRef>> {
+        if !self.collects_by_arrival() {
+            return Ok(state);
+        }
+        let missing = || Error::corrupt(format!("the state of {} lacks the order of its rows", self.function.name()));
+        let column = state.get_mut(ORDERINGS).ok_or_else(missing)?;
+        let lists = column.as_list_opt::<i32>().ok_or_else(missing)?;
+        let rows = lists.values().as_struct_opt().ok_or_else(missing)?;
+        let renamed = |(index, field): (usize, &FieldRef)| field.as_ref().clone().with_name(name(index, field));
+        let fields: Vec<Field> = rows.fields().iter().enumerate().map(renamed).collect();
+        let rows = StructArray::try_new_with_length(fields.into(), rows.columns().to_vec(), rows.nulls().cloned(), rows.len())
+            .or_error(ErrorKind::Internal, || self.failed())?;
+        let field = Field::new_list_field(rows.data_type().clone(), true);
+        let made = ListArray::try_new(Arc::new(field), lists.offsets().clone(), Arc::new(rows), lists.nulls().cloned());
+        *column = Arc::new(made.or_error(ErrorKind::Internal, || self.failed())?);
+        Ok(state)
+    }
+
+    /// A stored state, as the function names its parts. Notes the arrivals that it holds.
+    fn taken(&mut self, state: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        if !self.collects_by_arrival() {
+            return Ok(state.to_vec());
+        }
+        let names: Vec<String> = self.function.order_bys().iter().map(|order| order.expr.to_string()).collect();
+        let state = self.with_orderings(state.to_vec(), |index, field| names.get(index).unwrap_or(field.name()).clone())?;
+        let rows = state[ORDERINGS].as_list::<i32>().values().as_struct();
+        let arrivals = rows.columns().last().and_then(|column| column.as_primitive_opt::<Int64Type>());
+        self.latest_arrival = self.latest_arrival.max(arrivals.and_then(arrow::compute::max).unwrap_or(0));
+        Ok(state)
+    }
+
     fn state_of(&self, slot: u32) -> Result<Vec<ScalarValue>> {
         match &self.states[slot as usize] {
             Some(state) => Ok(state.clone()),
@@ -109,6 +153,7 @@ impl Accumulator for Adapter {
     }
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
+        let state = self.taken(state)?;
         for (row, &slot) in slots.iter().enumerate() {
             let value = |column: &ArrayRef| ScalarValue::try_from_array(column, row);
             let theirs = state.iter().map(value).collect::<Result<Vec<_>, _>>().or_error(ErrorKind::Internal, || self.failed())?;
@@ -126,7 +171,12 @@ impl Accumulator for Adapter {
             }
             ScalarValue::iter_to_array(states.iter().map(|state| state[index].clone())).or_error(ErrorKind::Internal, || self.failed())
         };
-        (0..fields.len()).map(column).collect()
+        let state = (0..fields.len()).map(column).collect::<Result<_>>()?;
+        self.with_orderings(state, |index, _| format!("order_{index}"))
+    }
+
+    fn latest_arrival(&self) -> i64 {
+        self.latest_arrival
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {

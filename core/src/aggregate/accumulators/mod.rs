@@ -48,7 +48,7 @@ pub(super) trait Accumulator: Send {
 }
 
 /// Whether the function goes by the order in which rows arrive, and needs their number as its last argument.
-pub(super) fn by_arrival(function: &AggregateFunctionExpr) -> bool {
+pub(super) fn takes_arrival(function: &AggregateFunctionExpr) -> bool {
     matches!(function.fun().name(), "first_value" | "last_value")
 }
 

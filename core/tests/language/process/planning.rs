@@ -100,10 +100,11 @@ fn a_fingerprint_is_of_keys_and_states_alone() {
         factories(&job)[0].fingerprint()
     };
     let first = fingerprint(|stream| stream.key_by([col("k")]).process("f", Kinds::new));
-    assert_eq!(
-        first,
-        fingerprint(|stream| stream.filter(col("v").gt(lit(1_i64)))?.key_by([(col("k") + lit(1_i64)).alias("z")]).process("g", Kinds::new))
-    );
+    let renamed = fingerprint(|stream| stream.filter(col("v").gt(lit(1_i64)))?.key_by([col("k").alias("z")]).process("g", Kinds::new));
+    assert_eq!(first, renamed);
+    let moved = fingerprint(|stream| stream.key_by([(col("k") + lit(1_i64)).alias("k")]).process("f", Kinds::new));
+    assert_ne!(first, moved, "state of one key is none of another");
+    assert_says(&moved, &["t.k + Int64(1): Int64"]);
     let longer = fingerprint(|stream| {
         stream.key_by([col("k")]).process("f", |states| Kinds {
             odd: states.ttl(Ttl::event_time(Duration::from_secs(9))).map("odd"),
