@@ -21,6 +21,8 @@ mod refusals;
 mod restarts;
 mod sessions;
 mod stateful;
+mod sums;
 mod support;
 mod times;
 mod unnest;
+

@@ -13,8 +13,9 @@ use adapter::Adapter;
 use arrow::array::ArrayRef;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{
-    DataType, Date32Type, Date64Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, Schema, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Date32Type, Date64Type, Decimal128Type, Decimal256Type, DurationMicrosecondType, DurationMillisecondType,
+    DurationNanosecondType, DurationSecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, TimeUnit,
+    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use best::Best;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
@@ -79,7 +80,9 @@ pub(super) fn accumulator(function: &Arc<AggregateFunctionExpr>, schema: &Schema
 
 /// The sum's type has room for more digits than its argument's; the values are alike.
 fn sum_type(input: &DataType, output: &DataType) -> bool {
-    input == output || matches!((input, output), (DataType::Decimal128(_, a), DataType::Decimal128(_, b)) if a == b)
+    let is_wider = matches!((input, output), (DataType::Decimal128(_, a), DataType::Decimal128(_, b)) if a == b)
+        || matches!((input, output), (DataType::Decimal256(_, a), DataType::Decimal256(_, b)) if a == b);
+    input == output || is_wider
 }
 
 fn sum(output: &DataType) -> Option<Box<dyn Accumulator>> {
@@ -87,7 +90,12 @@ fn sum(output: &DataType) -> Option<Box<dyn Accumulator>> {
         DataType::Int64 => Box::new(Sum::<Int64Type>::new(output)),
         DataType::UInt64 => Box::new(Sum::<UInt64Type>::new(output)),
         DataType::Float64 => Box::new(Sum::<Float64Type>::new(output)),
-        DataType::Decimal128(precision, _) => Box::new(Sum::of_decimals(output, *precision)),
+        DataType::Decimal128(precision, _) => Box::new(Sum::<Decimal128Type>::of_decimals(output, *precision)),
+        DataType::Decimal256(precision, _) => Box::new(Sum::<Decimal256Type>::of_decimals(output, *precision)),
+        DataType::Duration(TimeUnit::Second) => Box::new(Sum::<DurationSecondType>::new(output)),
+        DataType::Duration(TimeUnit::Millisecond) => Box::new(Sum::<DurationMillisecondType>::new(output)),
+        DataType::Duration(TimeUnit::Microsecond) => Box::new(Sum::<DurationMicrosecondType>::new(output)),
+        DataType::Duration(TimeUnit::Nanosecond) => Box::new(Sum::<DurationNanosecondType>::new(output)),
         _ => return None,
     })
 }

@@ -3,7 +3,7 @@
 use super::Accumulator;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, BooleanArray, Float64Array, Int64Array, PrimitiveArray};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, DecimalType, Float64Type, Int64Type};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, DecimalType, Float64Type, Int64Type};
 use std::sync::Arc;
 
 fn typed<T: ArrowPrimitiveType>(array: &ArrayRef) -> Result<&PrimitiveArray<T>> {
@@ -87,9 +87,9 @@ pub(super) struct Sum<T: ArrowPrimitiveType> {
     sums: Vec<Option<T::Native>>,
 }
 
-impl Sum<Decimal128Type> {
+impl<T: DecimalType> Sum<T> {
     pub(super) fn of_decimals(data_type: &DataType, precision: u8) -> Self {
-        let fits = move |sum| Decimal128Type::is_valid_decimal_precision(sum, precision);
+        let fits = move |sum| T::is_valid_decimal_precision(sum, precision);
         Self { fits: Some(Box::new(fits)), ..Self::new(data_type) }
     }
 }
@@ -100,7 +100,12 @@ impl<T: ArrowPrimitiveType> Sum<T> {
     }
 
     fn too_small(data_type: &DataType) -> String {
-        format!("a sum does not fit into {data_type}; CAST what is summed to a wider type, such as DECIMAL(38, 0) or DOUBLE")
+        let wider = match data_type {
+            DataType::Decimal256(..) => "CAST what is summed to DOUBLE",
+            DataType::Duration(_) => "sum a number instead, such as date_part('epoch', ...)",
+            _ => "CAST what is summed to a wider type, such as DECIMAL(38, 0) or DOUBLE",
+        };
+        format!("a sum does not fit into {data_type}; {wider}")
     }
 
     fn taken(&self, slots: &[u32]) -> ArrayRef {
