@@ -200,6 +200,9 @@ impl Planner {
                 "the mode 'complete' gives the whole result with every batch, and this query has no end to its result; use the mode 'append'",
             ));
         }
+        if self.mode == SinkMode::Update {
+            super::update::check_keys(plan)?;
+        }
         Ok(translated)
     }
 

@@ -27,7 +27,7 @@ fn grouped(window: &str, mode: &str, times: &[i64]) -> Result<Vec<String>> {
     let window = window.replace("time", "to_timestamp_micros(a)");
     let job = job(&format!(
         "CREATE EXTERNAL TABLE changing STORED AS JSON LOCATION 'test://c' OPTIONS ('mode' '{mode}');
-         INSERT INTO changing SELECT count(*) AS n FROM t GROUP BY {window}"
+         INSERT INTO changing SELECT {window} AS w, count(*) AS n FROM t GROUP BY {window}"
     ))?;
     let source = &job.plan.sources[0];
     let text: String = times.iter().map(|time| format!("{{\"a\":{time}}}\n")).collect();

@@ -25,4 +25,4 @@ mod sums;
 mod support;
 mod times;
 mod unnest;
-
+mod updates;
