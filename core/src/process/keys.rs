@@ -64,3 +64,18 @@ impl Keys {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Float64Array;
+    use arrow::datatypes::DataType;
+
+    #[test]
+    fn zeros_are_one_key_and_so_are_all_nans() {
+        let keys = Keys::new(&[Field::new("k", DataType::Float64, true)], &["k"]).unwrap();
+        let column: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN]));
+        let keys = keys.encode(&[column]).unwrap();
+        assert!(keys[0] == keys[1] && keys[2] == keys[3] && keys[0] != keys[2]);
+    }
+}

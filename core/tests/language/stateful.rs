@@ -11,7 +11,7 @@ use waterclock_core::batch::BatchContext;
 use waterclock_core::id::BatchId;
 use waterclock_core::operator::{Operator, Output, Port};
 use waterclock_core::plan::{NodeKind, Plan};
-use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable, merge};
+use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable, decode_layer, encode_layer, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 
 /// An operator, and what it has checkpointed.
@@ -137,6 +137,8 @@ impl Stateful {
         self.watermark = self.watermark.max(self.operator.advance(Port(0), watermark, batch, &mut output)?);
         self.late_rows += output.late_rows();
         for layer in self.operator.checkpoint()? {
+            // As it is written and read.
+            let layer = decode_layer(encode_layer(&layer)?)?;
             self.layers.entry(layer.table.clone()).or_default().push(layer);
         }
         Ok(output.take().into_iter().map(|(_, rows)| rows).collect())

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use waterclock_core::expressions::{col, count_all, lit, tumbling};
+use waterclock_core::expressions::{cast, col, count_all, lit, tumbling};
 use waterclock_core::pipeline::Stream;
 use waterclock_core::process::{ListState, MapState, ProcessContext, ProcessFunction, States, Timer, Ttl, ValueState};
 use waterclock_core::sink::SinkMode;
@@ -80,6 +80,16 @@ fn state_is_tables_that_say_what_they_hold() {
         r#"values {"k":1,"index":1,"value":8}"#,
     ];
     assert_eq!(shown, expected);
+}
+
+#[test]
+fn a_key_from_a_dictionary_is_taken_up_again() {
+    let (pipeline, from) = source(true);
+    let key = cast(col("k"), DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Int64))).alias("k");
+    let mut machine = Machine::new(&built(pipeline, from.key_by([key]).process("f", Kinds::new).unwrap()).unwrap());
+    assert_eq!(machine.run(&[Row { k: 1, ts: 5, v: 7 }], 0, Watermark::Unknown), [r#"{"k":1,"sum":7}"#]);
+    machine.restart();
+    assert_eq!(machine.run(&[Row { k: 1, ts: 6, v: 8 }], 0, Watermark::Unknown), [r#"{"k":1,"sum":15}"#]);
 }
 
 #[test]
