@@ -44,16 +44,27 @@ impl History {
         batch >= self.retained
     }
 
-    /// What it means that the state behind a batch can't be read: damage, unless it was given up.
+    /// The history as it is now: a job that runs meanwhile adds to it, and gives up old state.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn again(&self) -> Result<Self> {
+        Self::read(self.log.clone())
+    }
+
+    /// What it means that the state behind a batch can't be read: damage, unless it was given up, maybe while it was being read.
     pub fn unreadable(&self, batch: BatchId, error: Error) -> Error {
-        if error.kind() != ErrorKind::Corrupt || self.is_retained(batch) {
+        if error.kind() != ErrorKind::Corrupt {
             return error;
         }
-        Error::config(format!(
-            "the state behind batch {batch} is no longer retained: the job keeps that of the batches {} to {}, see --retain",
-            self.retained, self.last.batch
-        ))
-        .caused_by(error)
+        match self.again() {
+            Ok(now) if !now.is_retained(batch) => Error::config(format!(
+                "the state behind batch {batch} is no longer retained: the job keeps that of the batches {} to {}, see --retain",
+                now.retained, now.last.batch
+            ))
+            .caused_by(error),
+            _ => error,
+        }
     }
 
     /// The record of a batch.

@@ -1,7 +1,9 @@
 //! State to look at: what a batch left in the tables of all sources and operators. Reads only.
 //!
 //! What flows in: a checkpoint and a batch. What flows out: a list of tables, and the content of each, its layers merged. What can fail:
-//! a checkpoint or a batch that is not there, and damage, which is `Corrupt` and names the object.
+//! a checkpoint or a batch that is not there, state that the job has given up, and damage, which is `Corrupt` and names the object.
+//!
+//! The job may run meanwhile: what it gives up while it is being read is not damage, and a look at the newest batch begins again.
 
 use crate::checkpoint::{Loader, Owner, TableSummary, Tables};
 use crate::history::{History, batch_of};
@@ -26,7 +28,26 @@ pub struct StateView {
     loader: Loader,
 }
 
+/// How often a look at the newest batch begins again because the job gave that one up meanwhile.
+const LOOKS: usize = 8;
+
 impl StateView {
+    /// What `look` finds behind a batch, or behind the newest one. There it is called again, with a newer view, if the job gave up that state
+    /// before it was read.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and what `look` returns.
+    pub fn look<T>(checkpoint: &Store, batch: Option<BatchId>, mut look: impl FnMut(&Self) -> Result<T>) -> Result<T> {
+        let mut again = 1..LOOKS;
+        loop {
+            let view = Self::read(checkpoint, batch)?;
+            match look(&view) {
+                Err(_) if batch.is_none() && again.next().is_some() && !view.history.again()?.is_retained(view.batch) => {}
+                found => return found,
+            }
+        }
+    }
+
     /// The state behind a batch, or behind the newest one.
     ///
     /// # Errors

@@ -21,12 +21,11 @@ use waterclock_scheduler::checkpoint::{Owner, TableSummary};
 pub(super) fn show(storage: &Storage, location: &Location, flags: &StateFlags) -> Result<()> {
     let missing = || Error::unavailable(format!("there is no checkpoint at {location}"));
     let checkpoint = open_if_there(storage, location)?.ok_or_else(missing)?;
-    let view = StateView::read(&checkpoint, flags.batch.map(BatchId))?;
-    let text = match &flags.operator {
-        None if flags.json => listed(&view).map(|(owner, table)| line(&owner.to_string(), table.as_ref())).collect(),
-        None => list(&view),
-        Some(name) => content(&view, find(&view, name)?, flags.json)?,
-    };
+    let text = StateView::look(&checkpoint, flags.batch.map(BatchId), |view| match &flags.operator {
+        None if flags.json => Ok(listed(view).map(|(owner, table)| line(&owner.to_string(), table.as_ref())).collect()),
+        None => Ok(list(view)),
+        Some(name) => content(view, find(view, name)?, flags.json),
+    })?;
     print(&text)
 }
 

@@ -3,6 +3,7 @@
 mod damage;
 mod ends;
 mod fencing;
+mod looks;
 mod spooled;
 mod support;
 mod sweep;
