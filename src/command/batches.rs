@@ -1,21 +1,20 @@
 //! `batches`: the commit log, as a table or as it is.
 
-use super::context::open_if_there;
+use super::context::{missing, open_existing};
 use super::print;
 use waterclock_core::storage::{Location, Storage};
-use waterclock_core::{Error, ErrorKind, Result, ResultExt};
+use waterclock_core::{ErrorKind, Result, ResultExt};
 use waterclock_scheduler::protocol::record::{BatchRecord, Body};
 use waterclock_scheduler::{Record, read_log};
 
 /// Prints the log of a checkpoint.
 ///
 /// # Errors
-/// `Config` if there is no checkpoint; `Corrupt` if its log is damaged.
+/// `Unavailable` if there is no checkpoint; `Corrupt` if its log is damaged.
 pub(super) fn show(storage: &Storage, location: &Location, json: bool) -> Result<()> {
-    let checkpoint = open_if_there(storage, location)?;
-    let records = checkpoint.map(|checkpoint| read_log(&checkpoint)).transpose()?.unwrap_or_default();
+    let records = read_log(&open_existing(storage, location)?)?;
     if records.is_empty() {
-        return Err(Error::config(format!("there is no checkpoint at {location}")));
+        return Err(missing(location));
     }
     print(&if json { lines(&records)? } else { table(&records) })
 }

@@ -200,3 +200,16 @@ pub(super) fn open_if_there(storage: &Storage, location: &Location) -> Result<Op
     }
     storage.open(location, &StoreOptions::from_environment(), Access::Read).map(Some)
 }
+
+/// A checkpoint to look into.
+///
+/// # Errors
+/// `Unavailable` if there is none.
+pub(super) fn open_existing(storage: &Storage, location: &Location) -> Result<Store> {
+    open_if_there(storage, location)?.ok_or_else(|| missing(location))
+}
+
+/// What is said of a place without a checkpoint.
+pub(super) fn missing(location: &Location) -> Error {
+    Error::unavailable(format!("there is no checkpoint at {location}"))
+}

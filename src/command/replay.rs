@@ -1,6 +1,6 @@
 //! `replay`: old batches run again, into files of JSON in another place, and compared with what was committed.
 
-use super::context::{JobContext, open_if_there};
+use super::context::{JobContext, open_existing};
 use super::flags::ReplayFlags;
 use super::print;
 use super::run::executor_settings;
@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use waterclock_connectors::file::file_sink;
+use waterclock_core::Result;
 use waterclock_core::connector::{ConnectorContext, TableDefinition};
 use waterclock_core::id::{BatchId, SinkId};
 use waterclock_core::job::Job;
 use waterclock_core::options::Options;
 use waterclock_core::sink::Sink;
 use waterclock_core::storage::{Location, Storage, StorageBuilder};
-use waterclock_core::{Error, Result};
 use waterclock_scheduler::{Comparison, Replay, ReplaySettings, ReplayedBatch, Seams};
 
 /// Differing rows that are shown of each sink.
@@ -30,8 +30,7 @@ const DIFFERENT: u8 = 1;
 pub(super) fn replay(storage: StorageBuilder, flags: &ReplayFlags, build: impl FnOnce(&JobContext) -> Result<Job>) -> Result<ExitCode> {
     let storage = storage.start()?;
     let location = &flags.checkpoint.checkpoint;
-    let missing = || Error::unavailable(format!("there is no checkpoint at {location}"));
-    let checkpoint = open_if_there(&storage, location)?.ok_or_else(missing)?;
+    let checkpoint = open_existing(&storage, location)?;
     let job = build(&JobContext::new(storage.clone(), Some(location))?)?;
     let settings = ReplaySettings {
         first: flags.batches.first,

@@ -1,6 +1,6 @@
 //! `state`: what operators and sources remember behind a batch, listed, or printed table by table. Writes nothing.
 
-use super::context::open_if_there;
+use super::context::open_existing;
 use super::flags::StateFlags;
 use super::print;
 use arrow::json::WriterBuilder;
@@ -19,8 +19,7 @@ use waterclock_scheduler::checkpoint::{Owner, TableSummary};
 /// # Errors
 /// `Unavailable` if there is no checkpoint; `Config` if there is no such batch or operator; `Corrupt` if it is damaged.
 pub(super) fn show(storage: &Storage, location: &Location, flags: &StateFlags) -> Result<()> {
-    let missing = || Error::unavailable(format!("there is no checkpoint at {location}"));
-    let checkpoint = open_if_there(storage, location)?.ok_or_else(missing)?;
+    let checkpoint = open_existing(storage, location)?;
     let text = StateView::look(&checkpoint, flags.batch.map(BatchId), |view| match &flags.operator {
         None if flags.json => Ok(listed(view).map(|(owner, table)| line(&owner.to_string(), table.as_ref())).collect()),
         None => Ok(list(view)),

@@ -108,10 +108,19 @@ fn what_is_not_there_is_named() {
     let place = caught_up();
     state(&place, &["--operator", "cuonter"]).finish().expect(2).says(&["'cuonter'", "'counter', 'source bid'"]);
     state(&place, &["--batch", "9"]).finish().expect(2).says(&["no batch 9", "0 to 3"]);
-    let missing = place.url("nowhere");
-    Invocation::new(&place, ["state", "--checkpoint", &missing]).finish().expect(4).says(&["no checkpoint", "nowhere"]);
-    let empty = place.directory("empty").display().to_string();
-    Invocation::new(&place, ["state", "--checkpoint", &empty]).finish().expect(4).says(&["no checkpoint"]);
+}
+
+#[test]
+fn a_checkpoint_that_is_not_there_is_missing_to_every_command() {
+    let place = caught_up();
+    let (root, output, empty) = (place.root().display().to_string(), place.url("again"), place.directory("empty").display().to_string());
+    let replay = ["counter", "replay", &root, "--batches", "0..0", "--output", &output];
+    for checkpoint in [place.url("nowhere"), empty] {
+        for words in [&["state"][..], &["batches"], &["batches", "--json"], &replay] {
+            let words = words.iter().copied().chain(["--checkpoint", &checkpoint]);
+            Invocation::new(&place, words).finish().expect(4).says(&["there is no checkpoint at", &checkpoint]);
+        }
+    }
 }
 
 #[test]
