@@ -167,3 +167,63 @@ fn bad_rows_go_to_the_dead_letter_place_with_their_reasons() {
     let records = crate::log::records(&place.path("checkpoint")).join("\n");
     assert!(records.contains("bad_rows"), "the record counts them");
 }
+
+const DEAD_LETTER: &str = "OPTIONS ('on_bad_row' 'dead_letter', 'dead_letter' 'file://{root}/dead/')";
+
+/// A job over amounts.
+fn amounts(format: &str, options: &str) -> Place {
+    let place = Place::new();
+    place.sql(&format!(
+        "CREATE UNBOUNDED EXTERNAL TABLE paid (id BIGINT NOT NULL, amount DECIMAL(10, 2)) STORED AS {format} LOCATION 'file://{{root}}/in/'
+             {options};
+         CREATE EXTERNAL TABLE copy STORED AS JSON LOCATION 'file://{{root}}/out/';
+         INSERT INTO copy SELECT id, amount FROM paid;"
+    ));
+    place
+}
+
+fn lines(place: &Place, directory: &str) -> Vec<String> {
+    read(&place.path(directory)).into_values().flatten().collect()
+}
+
+#[test]
+fn amounts_with_too_many_digits_are_bad_rows_and_never_cut_off() {
+    let csv = "id,amount\n1,1.25\n2,1.259\n3,-1.259\n4,1.2500\n5,\n6,12.5e-1\n";
+    let json = csv.lines().skip(1).map(|line| match line.split_once(',') {
+        Some((id, "")) => format!("{{\"id\":{id}}}\n"),
+        Some((id, amount)) if id != "3" => format!("{{\"id\":{id},\"amount\":{amount}}}\n"),
+        Some((id, amount)) => format!("{{\"id\":{id},\"amount\":\"{amount}\"}}\n"),
+        None => unreachable!(),
+    });
+    for (format, text) in [("CSV", csv.to_owned()), ("JSON", json.collect())] {
+        let place = amounts(format, DEAD_LETTER);
+        place.write(&format!("in/0.{}", format.to_lowercase()), text);
+        run(&place).expect(0);
+        let good = [(1, "1.25"), (4, "1.25"), (6, "1.25")].map(|(id, amount)| format!("{{\"amount\":{amount},\"id\":{id}}}"));
+        let mut shown = lines(&place, "out");
+        shown.retain(|row| row != "{\"id\":5}");
+        assert_eq!(shown, good, "{format}");
+        let dead = lines(&place, "dead");
+        assert_eq!(dead.len(), 2, "{dead:?}");
+        for (row, amount) in dead.iter().zip(["1.259", "-1.259"]) {
+            assert!(row.contains(&format!("{amount} has more than 2 digits behind the point, for the field 'amount'")), "{row}");
+        }
+    }
+}
+
+#[test]
+fn a_column_that_must_not_be_null_is_named() {
+    for (format, text) in [("CSV", "id,amount\n1,1\n,2\n3,3\n"), ("JSON", "\n{\"id\":1}\n{\"amount\":2}\n{\"id\":3}\n")] {
+        let name = format!("in/0.{}", format.to_lowercase());
+        let said = ["line 3", "the column 'id' is NOT NULL"];
+        let strict = amounts(format, "");
+        strict.write(&name, text);
+        run(&strict).expect(3).says(&said);
+        let place = amounts(format, DEAD_LETTER);
+        place.write(&name, text);
+        run(&place).expect(0);
+        assert_eq!(lines(&place, "out").len(), 2);
+        let dead = lines(&place, "dead");
+        assert!(dead.len() == 1 && dead[0].contains(said[1]), "{dead:?}");
+    }
+}

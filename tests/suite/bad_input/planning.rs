@@ -108,6 +108,15 @@ fn unknown_places_and_formats_list_the_known_ones() {
 }
 
 #[test]
+fn columns_that_csv_has_no_text_for_are_refused() {
+    for column in ["l BIGINT[]", "s STRUCT<x BIGINT>", "b BYTEA", "i INTERVAL"] {
+        let table = format!("CREATE UNBOUNDED EXTERNAL TABLE bid (id BIGINT, {column}) STORED AS CSV LOCATION 'file://{{root}}/in/';");
+        let name = &format!("'{}'", column.split_once(' ').unwrap().0);
+        refused(&[&table, SINK, "INSERT INTO copy SELECT id FROM bid;"], &["'bid'", name, "can't be read from CSV"]);
+    }
+}
+
+#[test]
 fn columns_of_equal_names_need_an_alias() {
     refused(&[SOURCE, SINK, "INSERT INTO copy SELECT id, id + 1 AS id FROM bid;"], &["id"]);
 }

@@ -25,8 +25,10 @@ impl Layout {
     /// # Errors
     /// `Config` if the format can't hold these columns.
     pub(crate) fn new(settings: Settings, schema: SchemaRef) -> Result<Self> {
-        if settings.format == Format::Text {
-            text::check_columns(&schema)?;
+        match settings.format {
+            Format::Text => text::check_columns(&schema)?,
+            Format::Csv => text::check_csv_columns(&schema)?,
+            _ => {}
         }
         let scan = Arc::new(Scan::all(&schema));
         Ok(Self { settings, projected: Arc::clone(&schema), schema, scan })

@@ -1,19 +1,50 @@
 //! CSV, decoded by arrow-csv.
+//!
+//! arrow-csv would cut off the digits of a DECIMAL that its scale does not hold. So decimals are decoded as texts first, and then as
+//! what they are, if they can be held.
 
 use super::Decode;
+use super::exact::{check_number, is_decimal};
+use super::nulls::{check_nulls, nullable};
 use super::records::{Chunk, Record};
 use crate::file::source::Layout;
 use crate::file::source::settings::CsvSettings;
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, AsArray, PrimitiveArray, RecordBatch};
+use arrow::compute::kernels::cast_utils::parse_decimal;
 use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::{Decoder, Format};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use std::io::Read;
+use std::sync::Arc;
 use waterclock_core::{Error, Result};
+
+/// # Errors
+/// `Config` if a column has a type that CSV has no text for.
+pub(crate) fn check_columns(schema: &SchemaRef) -> Result<()> {
+    match schema.fields().iter().find(|field| !is_readable(field.data_type())) {
+        Some(field) => Err(Error::config(format!(
+            "the column '{}' is {}, which can't be read from CSV; declare it VARCHAR and take it apart in the query, or use another format",
+            field.name(),
+            field.data_type()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn is_readable(data_type: &DataType) -> bool {
+    let is_text = matches!(data_type, DataType::Utf8 | DataType::Utf8View);
+    is_text || matches!(data_type, DataType::Null | DataType::Boolean) || data_type.is_numeric() || is_time(data_type)
+}
+
+fn is_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Date32 | DataType::Date64 | DataType::Time32(_) | DataType::Time64(_) | DataType::Timestamp(..))
+}
 
 pub(super) struct CsvDecoder {
     schema: SchemaRef,
+    /// The columns as arrow-csv decodes them.
+    texts: SchemaRef,
     rows: usize,
     settings: CsvSettings,
 }
@@ -21,11 +52,17 @@ pub(super) struct CsvDecoder {
 impl CsvDecoder {
     pub(super) fn new(layout: &Layout) -> Self {
         let (schema, rows) = (layout.schema.clone(), layout.settings.sizes.rows);
-        Self { schema, rows, settings: layout.settings.csv.clone() }
+        let fields = nullable(&schema).fields().clone();
+        let texts = fields.iter().map(|field| match is_decimal(field.data_type()) {
+            true => field.as_ref().clone().with_data_type(DataType::Utf8),
+            false => field.as_ref().clone(),
+        });
+        let texts = Arc::new(Schema::new(texts.collect::<Vec<_>>()));
+        Self { schema, texts, rows, settings: layout.settings.csv.clone() }
     }
 
     fn build(&self) -> Decoder {
-        let builder = ReaderBuilder::new(self.schema.clone()).with_header(false).with_batch_size(self.rows);
+        let builder = ReaderBuilder::new(self.texts.clone()).with_header(false).with_batch_size(self.rows);
         let builder = builder.with_delimiter(self.settings.delimiter).with_quote(self.settings.quote);
         let builder = match self.settings.escape {
             Some(escape) => builder.with_escape(escape),
@@ -54,10 +91,34 @@ impl Decode for CsvDecoder {
         }
         let trailing = text.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
         match decoder.flush().map_err(without_line)? {
-            Some(batch) if batch.num_rows() == records.len() && !trailing => Ok(batch),
+            Some(batch) if batch.num_rows() == records.len() && !trailing => {
+                let columns = self.schema.fields().iter().zip(batch.columns()).map(|(field, column)| declared(field, column));
+                check_nulls(&self.schema, columns.collect::<Result<_, _>>()?)
+            }
             _ => Err(ArrowError::CsvError("a quote is not closed on its line".into())),
         }
     }
+}
+
+/// A column in its declared type.
+fn declared(field: &Field, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match field.data_type() {
+        DataType::Decimal32(precision, scale) => decimals::<Decimal32Type>(field, column, *precision, *scale),
+        DataType::Decimal64(precision, scale) => decimals::<Decimal64Type>(field, column, *precision, *scale),
+        DataType::Decimal128(precision, scale) => decimals::<Decimal128Type>(field, column, *precision, *scale),
+        DataType::Decimal256(precision, scale) => decimals::<Decimal256Type>(field, column, *precision, *scale),
+        _ => Ok(Arc::clone(column)),
+    }
+}
+
+fn decimals<T: DecimalType>(field: &Field, texts: &ArrayRef, precision: u8, scale: i8) -> Result<ArrayRef, ArrowError> {
+    let decimal = |text: &str| {
+        check_number(field, text).map_err(ArrowError::CsvError)?;
+        parse_decimal::<T>(text, precision, scale)
+    };
+    let values = texts.as_string::<i32>().iter().map(|text| text.map(decimal).transpose());
+    let values: PrimitiveArray<T> = values.collect::<Result<_, _>>()?;
+    Ok(Arc::new(values.with_precision_and_scale(precision, scale)?))
 }
 
 /// The error without the line number in its text, which counts from the start of the group.

@@ -1,10 +1,11 @@
 //! One JSON object per line, decoded by arrow-json.
 //!
 //! Unknown fields are ignored, a missing field is null, a number for a TIMESTAMP is microseconds. arrow-json is laxer than that in
-//! two ways that are closed here: an object could span lines or share one, and a fraction would be cut off for an integer column.
+//! two ways that are closed here: an object could span lines or share one, and digits that a column can't hold would be cut off.
 
 use super::Decode;
-use super::integers::WholeNumbers;
+use super::exact::ExactNumbers;
+use super::nulls::{check_nulls, nullable};
 use super::records::{Chunk, Record};
 use crate::file::source::Layout;
 use arrow::array::RecordBatch;
@@ -17,22 +18,22 @@ use waterclock_core::{ErrorKind, Result, ResultExt};
 pub(super) struct JsonDecoder {
     schema: SchemaRef,
     rows: usize,
-    whole_numbers: WholeNumbers,
+    numbers: ExactNumbers,
     /// A decoder without rows in it; one that failed is of no more use.
     decoder: Option<Decoder>,
 }
 
 impl JsonDecoder {
     pub(super) fn new(layout: &Layout) -> Result<Self> {
-        let whole_numbers = WholeNumbers::of(&layout.schema);
-        let mut decoder = Self { schema: layout.schema.clone(), rows: layout.settings.sizes.rows, whole_numbers, decoder: None };
+        let numbers = ExactNumbers::of(&layout.schema);
+        let mut decoder = Self { schema: layout.schema.clone(), rows: layout.settings.sizes.rows, numbers, decoder: None };
         let built = decoder.build().or_error(ErrorKind::Config, || "a column has a type that can't be read from JSON".into())?;
         decoder.decoder = Some(built);
         Ok(decoder)
     }
 
     fn build(&self) -> Result<Decoder, ArrowError> {
-        ReaderBuilder::new(self.schema.clone()).with_batch_size(self.rows).build_decoder()
+        ReaderBuilder::new(nullable(&self.schema)).with_batch_size(self.rows).build_decoder()
     }
 }
 
@@ -48,11 +49,11 @@ impl Decode for JsonDecoder {
             if decoder.has_partial_record() || decoder.len() != index + 1 || !is_object(line) {
                 return Err(ArrowError::JsonError("not one whole JSON object on the line".into()));
             }
-            self.whole_numbers.check(line)?;
+            self.numbers.check(line)?;
         }
         let batch = decoder.flush()?.ok_or_else(|| ArrowError::JsonError("no JSON object on the line".into()))?;
         self.decoder = Some(decoder);
-        Ok(batch)
+        check_nulls(&self.schema, batch.columns().to_vec())
     }
 }
 

@@ -6,12 +6,14 @@
 
 pub(crate) mod compression;
 mod csv;
-mod integers;
+mod exact;
 mod json;
 mod lines;
+mod nulls;
 pub(crate) mod records;
+mod scan;
 
-pub(super) use csv::infer as infer_csv;
+pub(super) use csv::{check_columns as check_csv_columns, infer as infer_csv};
 pub(crate) use lines::{check_columns, default_columns};
 
 use super::Layout;
