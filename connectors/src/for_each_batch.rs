@@ -1,7 +1,7 @@
 //! A function of the user's as a sink: called with each committed batch and its number. At least once: a crash during a call calls it again
 //! for the same batch, so a function that must not do a thing twice remembers the number with it.
 
-use crate::staged_rows::{StagedRows, of_batch};
+use crate::staged_rows::StagedRows;
 use arrow::array::RecordBatch;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ where
             let called = catch_unwind(AssertUnwindSafe(|| (self.function)(batch, batches)));
             called.unwrap_or_else(|_| Err(Error::internal("the function panicked")))
         };
-        self.rows.publish(manifest, call).map_err(of_batch(batch))
+        self.rows.publish(manifest, call)
     }
 
     fn collect(&self, current: Epoch) -> Result<()> {

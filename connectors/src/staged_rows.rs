@@ -12,7 +12,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use std::io::Cursor;
 use std::sync::{Arc, OnceLock};
-use waterclock_core::id::{BatchId, Epoch};
+use waterclock_core::id::Epoch;
 use waterclock_core::memory::MemoryBudget;
 use waterclock_core::sink::{Attempt, Lane, LaneFile, LaneOutput, LaneWriter, Manifest, SinkContext, Staging};
 use waterclock_core::storage::{Store, Upload};
@@ -129,9 +129,4 @@ impl LaneWriter for RowsWriter {
         let file = LaneFile { staged: self.staged, rows: self.rows, upload: self.upload.finish() };
         Ok(LaneOutput { rows: self.rows, files: vec![file] })
     }
-}
-
-/// Which batch something belongs to, in a message.
-pub(crate) fn of_batch(batch: BatchId) -> impl Fn(Error) -> Error {
-    move |error| error.within(format!("batch {batch}"))
 }

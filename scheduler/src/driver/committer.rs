@@ -125,7 +125,7 @@ impl Committing {
         let batch = draft.context.batch;
         let mut staged = Vec::with_capacity(outputs.len());
         for output in outputs {
-            let manifest = guarded(&output.id, batch, || output.staging.finish(output.lanes))?;
+            let manifest = guarded(&output.id, || output.staging.finish(output.lanes))?;
             staged.push((output.id, output.sink, manifest));
         }
         let watermarks: BTreeMap<Owner, Watermark> =
@@ -182,15 +182,16 @@ impl Committing {
 
 /// Publishes a batch of a sink.
 pub(super) fn publish(id: &SinkId, sink: &dyn Sink, batch: BatchId, manifest: &Manifest) -> Result<()> {
-    guarded(id, batch, || sink.publish(batch, manifest))
+    guarded(id, || sink.publish(batch, manifest))
 }
 
-/// A sink may run a user's function: its panic is an error that says whose.
-fn guarded<T>(id: &SinkId, batch: BatchId, act: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
+/// Whatever fails says of which sink. A sink may run a user's function: its panic is an error too.
+fn guarded<T>(id: &SinkId, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let outcome = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(Error::internal(format!("the sink '{id}' panicked in batch {batch}: {}", text.unwrap_or_default())))
-    })
+        Err(Error::internal(format!("it panicked: {}", text.unwrap_or_default())))
+    });
+    outcome.map_err(|error| error.within(format!("sink '{id}'")))
 }
 
 /// Another driver's record stands where this one's should.
