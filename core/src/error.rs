@@ -131,7 +131,7 @@ impl fmt::Display for Error {
         let mut shown = self.message.clone();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            let text = error.to_string();
+            let text = plain(&error.to_string());
             if !shown.contains(&text) {
                 write!(f, ": {text}")?;
                 shown.push_str(&text);
@@ -140,6 +140,20 @@ impl fmt::Display for Error {
         }
         Ok(())
     }
+}
+
+/// A text of DataFusion without its plea for a bug report: what it did not foresee is mostly a mistake in the SQL, or in the data.
+pub(crate) fn plain(text: &str) -> String {
+    let Some((before, plea)) = text.split_once(".\nThis issue was likely caused by a bug in DataFusion's code.") else {
+        return text.to_owned();
+    };
+    let behind = plea.split_once("datafusion/issues").map_or("", |(_, behind)| behind);
+    let (place, what) = before.split_once("Internal error: ").unwrap_or(("", before));
+    let what = match what.strip_prefix("Assertion failed: ").and_then(|assertion| assertion.split_once(": ")) {
+        Some((_, reason)) => reason,
+        None => what,
+    };
+    format!("{place}{}{behind}", what.trim_end_matches('.'))
 }
 
 impl std::error::Error for Error {
@@ -163,6 +177,7 @@ impl<T, E: Into<Cause>> ResultExt<T> for std::result::Result<T, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datafusion_common::DataFusionError;
 
     #[test]
     fn a_message_shows_each_cause_once() {
@@ -171,6 +186,14 @@ mod tests {
         assert_eq!(error.to_string(), "can't read a.json: disk on fire");
         let outer = Error::unavailable("batch 3: disk on fire").caused_by(error);
         assert_eq!(outer.to_string(), "batch 3: disk on fire: can't read a.json: disk on fire");
+    }
+
+    #[test]
+    fn users_are_not_asked_to_report_their_mistakes_to_datafusion() {
+        let plea = DataFusionError::Internal("Assertion failed: n != 0: indices begin at 1.".into());
+        let error = Error::config("computing nth_value(v, 0)").caused_by(plea.context("planning"));
+        assert_eq!(error.to_string(), "computing nth_value(v, 0): planning\ncaused by\nindices begin at 1");
+        assert_eq!(plain("Execution error: no such unit"), "Execution error: no such unit");
     }
 
     #[test]

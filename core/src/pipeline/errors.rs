@@ -1,6 +1,6 @@
 //! DataFusion's errors in planning, in the words of this project.
 
-use crate::error::Error;
+use crate::error::{Error, plain};
 use datafusion_common::{Column, DataFusionError, SchemaError};
 use datafusion_sql::sqlparser::parser::ParserError;
 
@@ -16,6 +16,11 @@ pub(super) fn is_about_names(cause: &DataFusionError) -> bool {
 }
 
 fn words(cause: &DataFusionError) -> String {
+    let text = root_words(cause);
+    no_such_call(&text).unwrap_or(text)
+}
+
+fn root_words(cause: &DataFusionError) -> String {
     match cause.find_root() {
         DataFusionError::SchemaError(cause, _) => schema_error(cause),
         DataFusionError::SQL(cause, _) => match cause.as_ref() {
@@ -24,8 +29,32 @@ fn words(cause: &DataFusionError) -> String {
         },
         DataFusionError::Plan(message) | DataFusionError::Execution(message) | DataFusionError::NotImplemented(message) => message.clone(),
         DataFusionError::Collection(causes) => causes.iter().map(words).collect::<Vec<_>>().join("; "),
-        other => other.strip_backtrace(),
+        other => plain(&other.strip_backtrace()),
     }
+}
+
+/// Signatures that are listed of a function.
+const SIGNATURES: usize = 5;
+
+/// What is said of a call whose arguments fit no signature: DataFusion tells how it has tried each.
+fn no_such_call(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("No function matches the given name and argument types '")?;
+    let (call, rest) = rest.split_once("'. ")?;
+    let (_, candidates) = rest.split_once("Candidate functions:")?;
+    let known: Vec<&str> = candidates.lines().map(str::trim).filter(|known| !known.is_empty() && !known.contains("UserDefined")).collect();
+    if known.is_empty() {
+        return Some(format!("{call}: {}", refused_by_the_function(text)));
+    }
+    let more = if known.len() > SIGNATURES { " ..." } else { "" };
+    let shown = known[..known.len().min(SIGNATURES)].join(", ");
+    Some(format!("there is no {call}; there are: {shown}{more}; CAST the arguments"))
+}
+
+/// What a function says that judges its arguments by itself.
+fn refused_by_the_function(text: &str) -> &str {
+    let said = text.split_once("user-defined coercion failed with: ").and_then(|(_, said)| said.split_once(". No function matches"));
+    let Some((said, _)) = said else { return "it takes no arguments of these types; CAST them" };
+    ["Error during planning: ", "Execution error: "].iter().fold(said, |said, kind| said.strip_prefix(kind).unwrap_or(said))
 }
 
 fn schema_error(cause: &SchemaError) -> String {

@@ -20,6 +20,7 @@ mod statics;
 mod stream;
 mod supported;
 mod times;
+mod trial;
 mod update;
 
 pub(crate) use errors::config_error;

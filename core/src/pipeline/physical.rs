@@ -13,6 +13,7 @@ use super::config_error;
 use super::process::ProcessNode;
 use super::statics;
 use super::times::{self, Times};
+use super::trial;
 use crate::error::{Error, Result};
 use crate::id::{OperatorId, SourceId};
 use crate::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource, PlannedStatic, TimeBound, Upstream};
@@ -449,6 +450,7 @@ pub(super) fn physical(expression: &Expr, schema: &DFSchema, columns: &[usize]) 
         Ok(guarded.map_or_else(|| Transformed::no(part), Transformed::yes))
     };
     let made = made.transform(guard).map_err(config_error)?.data;
+    trial::check(&made, schema)?;
     let adapted = |part: Arc<dyn PhysicalExpr>| {
         if let Some(column) = part.downcast_ref::<PhysicalColumn>() {
             let moved = PhysicalColumn::new(column.name(), columns[column.index()]);

@@ -45,6 +45,10 @@ fn check_node(node: &LogicalPlan) -> Result<()> {
             let keys = keys.collect::<Result<Vec<_>>>()?;
             keys.into_iter().chain(&aggregate.aggr_expr).try_for_each(check_parts)
         }
+        LogicalPlan::Subquery(_) => refuse(
+            "this LATERAL subquery",
+            "one can stand there that computes columns from the row at hand alone, or takes its lists apart with UNNEST",
+        ),
         other => refuse(&format!("'{}'", other.display()), ""),
     }
 }

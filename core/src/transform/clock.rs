@@ -25,7 +25,7 @@ pub(super) fn reads_clock(expression: &Arc<dyn PhysicalExpr>) -> bool {
 }
 
 /// The expression with the clock's value in place.
-pub(super) fn at(expression: &Arc<dyn PhysicalExpr>, time: Timestamp) -> Result<Arc<dyn PhysicalExpr>> {
+pub(crate) fn at(expression: &Arc<dyn PhysicalExpr>, time: Timestamp) -> Result<Arc<dyn PhysicalExpr>> {
     let replace = |part: Arc<dyn PhysicalExpr>| {
         Ok(match value(&part, time) {
             Some(value) => Transformed::yes(Arc::new(Literal::new(value)) as Arc<dyn PhysicalExpr>),

@@ -123,6 +123,10 @@ impl Transform for FilterProject {
     }
 
     fn apply(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        if rows.num_rows() == 0 {
+            // Some functions of the library fail without rows.
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
+        }
         let Some(kept) = self.filter(&rows)? else { return Ok(RecordBatch::new_empty(Arc::clone(&self.schema))) };
         let compute = |(expression, field): (&Arc<dyn PhysicalExpr>, &FieldRef)| {
             let value = expression.evaluate(&kept).and_then(|value| value.into_array(kept.num_rows()));
@@ -148,7 +152,7 @@ impl Transform for FilterProject {
 }
 
 /// An expression as a user would write it: columns by name, without their positions.
-pub(super) struct Sql<'a>(pub(super) &'a Arc<dyn PhysicalExpr>);
+pub(crate) struct Sql<'a>(pub(crate) &'a Arc<dyn PhysicalExpr>);
 
 impl fmt::Display for Sql<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

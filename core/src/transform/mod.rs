@@ -8,7 +8,9 @@ mod static_join;
 mod static_query;
 mod unnest;
 
+pub(crate) use clock::at as at_time;
 pub use filter_project::FilterProject;
+pub(crate) use filter_project::Sql;
 pub use map_batches::{BatchFunction, MapBatches};
 pub use static_join::{StaticJoin, StaticJoinSpec};
 pub use static_query::{StaticQuery, StaticStep, StaticStepKind};

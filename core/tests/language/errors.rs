@@ -8,6 +8,8 @@ use waterclock_core::sql::plan_sql;
 
 const OUT: &str = "CREATE EXTERNAL TABLE out STORED AS JSON LOCATION 'test://out';";
 
+const UPDATED: &str = "CREATE EXTERNAL TABLE out STORED AS JSON LOCATION 'test://out' OPTIONS ('mode' 'update');";
+
 fn source(columns: &str, options: &str) -> String {
     let options = if options.is_empty() { String::new() } else { format!("OPTIONS ({options})") };
     format!("CREATE UNBOUNDED EXTERNAL TABLE t {columns} STORED AS JSON LOCATION 'test://t' {options};\n")
@@ -47,7 +49,7 @@ fn names_in_double_quotes_keep_their_case() {
 fn types_that_do_not_fit() {
     assert_says(&error("INSERT INTO out SELECT a + s FROM t"), &["INSERT INTO out", "Int64 + Utf8"]);
     assert_says(&error("INSERT INTO out SELECT a FROM t WHERE s"), &["INSERT INTO out", "t.s", "Utf8"]);
-    assert_says(&error("INSERT INTO out SELECT upper(a, b) FROM t"), &["INSERT INTO out", "upper", "expects 1"]);
+    assert_says(&error("INSERT INTO out SELECT upper(a, b) FROM t"), &["INSERT INTO out", "no upper(Int64, Int64)", "upper(String)"]);
     assert_says(&error("INSERT INTO out SELECT a FROM t UNION ALL SELECT a, b FROM u"), &["INSERT INTO out", "column"]);
 }
 
@@ -230,4 +232,76 @@ fn columns_that_an_earlier_run_inferred_stay() {
     // What is declared goes before what was known.
     let declared = format!("{}{OUT} INSERT INTO out SELECT late FROM t", source("(a BIGINT)", ""));
     assert_eq!(plan_sql(&declared, &context).unwrap_err().kind(), ErrorKind::Config);
+}
+
+#[test]
+fn a_call_that_no_signature_fits_names_the_function_and_the_types() {
+    let tables = source("(k VARCHAR, v BIGINT, l BIGINT[])", "");
+    let error = |select: &str| error_of(&format!("{tables}{UPDATED} INSERT INTO out SELECT {select} FROM t GROUP BY k"));
+    let cases = [
+        ("sum(k) AS x", &["sum(Utf8)", "there are: sum(", "CAST"][..]),
+        ("avg(k) AS x", &["avg(Utf8)", "there are: avg("]),
+        ("median(k) AS x", &["median(Utf8)", "there are: median("]),
+        ("substr(k, 'x') AS x", &["substr(Utf8, Utf8)", "there are: substr("]),
+        ("upper(k, k) AS x", &["upper(Utf8, Utf8)", "there are: upper(String)"]),
+        ("stddev(k) AS x", &["stddev(Utf8)", "there are: stddev(Float64)"]),
+        ("greatest(count(*), k, array_agg(v)) AS x", &["greatest(Int64, Utf8, List(", "common type"]),
+        ("nth_value(v, 0) AS x", &["nth_value", "0 is invalid index"]),
+    ];
+    for (select, words) in cases {
+        let message = error(select);
+        assert_says(&message, words);
+        for word in ["bug", "github", "Internal error", "Candidate", "Assertion", "UserDefined"] {
+            assert!(!message.contains(word), "{message}");
+        }
+        assert!(message.len() < 300, "{message}");
+    }
+}
+
+#[test]
+fn a_lateral_subquery_that_has_rows_of_its_own() {
+    let tables = source("(k VARCHAR, v BIGINT)", "");
+    for select in ["max(t.v) AS n", "t.v AS n UNION ALL SELECT 1", "DISTINCT t.v AS n"] {
+        let message = error_of(&format!("{tables}{OUT} INSERT INTO out SELECT k, x.n FROM t, LATERAL (SELECT {select}) x"));
+        assert!(message.contains("not supported") && !message.contains("Subquery:"), "{message}");
+    }
+}
+
+#[test]
+fn constants_that_no_row_could_use() {
+    let tables = source("(k VARCHAR, v BIGINT, l BIGINT[], ts TIMESTAMP)", "");
+    let plan = |query: &str| {
+        format!("{tables}CREATE EXTERNAL TABLE out STORED AS JSON LOCATION 'test://out' OPTIONS ('mode' 'update'); INSERT INTO out {query}")
+    };
+    let cases = [
+        ("date_trunc('nosuch', ts)", "nosuch"),
+        ("extract(nosuch FROM ts)", "nosuch"),
+        ("encode(k, 'bas')", "bas"),
+        ("regexp_replace(k, '(', 'x')", "regex"),
+        ("to_timestamp(l)", "to_timestamp"),
+    ];
+    for (expression, word) in cases {
+        for query in [
+            format!("SELECT {expression} AS x FROM t"),
+            format!("SELECT k FROM t WHERE {expression} IS NOT NULL"),
+            format!("SELECT {expression} AS x, count(*) AS n FROM t GROUP BY {expression}"),
+            format!("SELECT k, min({expression}) AS x FROM t GROUP BY k"),
+        ] {
+            assert_says(&error_of(&plan(&query)), &["out", word]);
+        }
+    }
+    for good in [
+        "v / 0",
+        "now() - ts",
+        "date_trunc('hour', ts)",
+        "l[1]",
+        "CASE WHEN k = 'x' THEN date_trunc('hour', ts) END",
+        "CAST(k AS BIGINT)",
+        "arrow_cast(k, 'Int8')",
+        "make_date(v, v, v)",
+        "array_max(l)",
+        "window_start(tumble(ts, INTERVAL '1 hour'))",
+    ] {
+        plan_sql(&plan(&format!("SELECT {good} AS x FROM t WHERE {good} IS NOT NULL")), &context()).unwrap();
+    }
 }
