@@ -34,7 +34,7 @@ fn named(place: &Place, batches: usize) -> BTreeSet<String> {
     let batches = records.iter().rev().filter(|record| record["kind"] == "batch").take(batches);
     let owners = batches.flat_map(|batch| ["sources", "operators"].map(|kind| batch[kind].as_object().cloned().unwrap_or_default()));
     let layers = owners.flat_map(|owners| owners.into_iter().map(|(_, owner)| owner["layers"].as_array().cloned().unwrap_or_default()));
-    layers.flatten().filter_map(|layer| Some(layer["object"]["path"].as_str()?.to_owned())).collect()
+    layers.flatten().filter_map(|layer| Some(layer["object"].as_str()?.to_owned())).collect()
 }
 
 #[test]
