@@ -36,13 +36,12 @@ fn written(held: u64) -> Vec<u64> {
     batches[1..].iter().map(bytes_of).collect()
 }
 
-/// The bytes of the layers that are new in a batch: those in its own object, or in its record.
+/// The bytes of the layers that are new in a batch: those in objects of its own, or in its record.
 fn bytes_of(batch: &Value) -> u64 {
     let own = format!("{:020}-", batch["seq"].as_u64().unwrap());
     let operators = batch["operators"].as_object().unwrap().values();
     let layers = operators.flat_map(|operator| operator["layers"].as_array().unwrap());
-    let new =
-        layers.filter(|layer| layer.get("inline").is_some() || layer["object"]["path"].as_str().is_some_and(|path| path.contains(&own)));
+    let new = layers.filter(|layer| layer.get("inline").is_some() || layer["object"].as_str().is_some_and(|path| path.contains(&own)));
     new.map(|layer| layer["bytes"].as_u64().unwrap()).sum()
 }
 
