@@ -12,6 +12,14 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| error.to_string())
 }
 
+/// Far more than one machine has: a slip of the finger would start them all.
+const MAX_THREADS: usize = 1_024;
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= MAX_THREADS);
+    number.ok_or_else(|| format!("'{text}' is no number of workers from 1 to {MAX_THREADS}"))
+}
+
 fn location(text: &str) -> Result<Location, String> {
     Location::parse(text).map_err(|error| error.to_string())
 }
@@ -69,7 +77,7 @@ pub struct RunFlags {
     pub retain: NonZeroU64,
 
     /// Workers. The output does not depend on it [default: one for each processor]
-    #[arg(long, value_name = "N", env = "WATERCLOCK_THREADS")]
+    #[arg(long, value_name = "N", value_parser = threads, env = "WATERCLOCK_THREADS")]
     pub threads: Option<NonZeroUsize>,
 
     /// Memory for data between two steps of a batch; what each worker holds of its own rows comes on top
@@ -122,7 +130,7 @@ pub struct ReplayFlags {
     pub diff: bool,
 
     /// Workers. The output does not depend on it [default: one for each processor]
-    #[arg(long, value_name = "N", env = "WATERCLOCK_THREADS")]
+    #[arg(long, value_name = "N", value_parser = threads, env = "WATERCLOCK_THREADS")]
     pub threads: Option<NonZeroUsize>,
 
     /// Memory for data between two steps of a batch; what each worker holds of its own rows comes on top

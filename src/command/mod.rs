@@ -120,7 +120,8 @@ impl Program {
     pub fn run_sql(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         self.run(arguments, |file: &SqlFile, context| {
             let text = std::fs::read_to_string(&file.job).or_error(ErrorKind::Config, || format!("can't read {}", file.job.display()))?;
-            context.sql_job(&text).map_err(|error| error.within(file.job.display()))
+            // Some editors begin a file with a byte order mark.
+            context.sql_job(text.trim_start_matches('\u{feff}')).map_err(|error| error.within(file.job.display()))
         })
     }
 

@@ -7,6 +7,27 @@ use rustix::process::Signal;
 use std::fs;
 use std::io::Write;
 
+/// The rows come when they come: one batch is what has arrived first, and nothing only if the input ends before.
+#[test]
+fn once_waits_for_the_first_rows() {
+    let place = Place::new();
+    place.sql(
+        "CREATE UNBOUNDED EXTERNAL TABLE lines (k BIGINT) STORED AS JSON LOCATION 'stdin://';
+         CREATE EXTERNAL TABLE result STORED AS JSON LOCATION 'file://{root}/out/';
+         INSERT INTO result SELECT k FROM lines;",
+    );
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let job = Invocation::job(&place).arg("--once").piped(reader).start();
+    job.until("it has been opened", || !records(&place.path("checkpoint")).is_empty());
+    writer.write_all(b"{\"k\": 1}\n").unwrap();
+    job.finish().expect(0);
+    assert_eq!(fs::read_to_string(place.path("out").join("00000000000000000000-00000.json")).unwrap(), "{\"k\":1}\n");
+    drop(writer);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(writer);
+    Invocation::job(&place).arg("--once").piped(reader).finish().expect(0);
+}
+
 #[test]
 fn a_job_that_waits_for_its_end_ends_when_it_is_told_to() {
     let place = Place::new();

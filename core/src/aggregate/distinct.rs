@@ -101,7 +101,7 @@ impl DistinctSets {
                     *next - 1
                 })
             };
-            let (number, is_new) = self.values.intern(slot, row.as_ref(), number);
+            let (number, is_new) = self.values.intern(slot, row.as_ref(), number)?;
             if is_new {
                 self.sets[slot as usize].push(number);
                 self.added.push((slot, number));

@@ -6,6 +6,7 @@ use crate::error::{ErrorKind, Result, ResultExt};
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use arrow::row::{OwnedRow, RowConverter, SortField};
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 /// What a batch needs to know of how groups were before it.
@@ -26,6 +27,8 @@ pub(super) struct Groups {
     /// Slots that this batch made, in their order.
     new: Vec<u32>,
     before: HashMap<u32, OwnedRow>,
+    /// The key columns that were last asked for: what a batch changed is emitted, and then checkpointed.
+    decoded: RefCell<Option<(Vec<u32>, Vec<ArrayRef>)>>,
 }
 
 impl Groups {
@@ -38,6 +41,7 @@ impl Groups {
             is_changed: Vec::new(),
             new: Vec::new(),
             before: HashMap::new(),
+            decoded: RefCell::new(None),
         })
     }
 
@@ -121,7 +125,14 @@ impl Groups {
     }
 
     pub(super) fn key_columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        self.keys.columns(slots)
+        if let Some((of, columns)) = &*self.decoded.borrow()
+            && of == slots
+        {
+            return Ok(columns.clone());
+        }
+        let columns = self.keys.columns(slots)?;
+        self.decoded.replace(Some((slots.to_vec(), columns.clone())));
+        Ok(columns)
     }
 
     pub(super) fn results(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -148,12 +159,14 @@ impl Groups {
             self.is_changed[slot as usize] = false;
         }
         self.new.clear();
+        self.decoded.take();
         self.before.clear();
     }
 
     /// Forgets a group. Its slot is used again in the next batch at the earliest.
     pub(super) fn remove(&mut self, slot: u32) {
         self.keys.remove(slot);
+        self.decoded.take();
         self.slots.release(slot);
     }
 

@@ -3,6 +3,7 @@
 //! Groups find their slot by it, and sets their values. A number is chosen by the caller. What is removed leaves a gap; the memory is
 //! packed when more than half of it is gaps.
 
+use crate::error::{Error, Result};
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -10,79 +11,108 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 #[derive(Default)]
 pub(super) struct Interned {
     table: HashTable<Entry>,
-    /// By number; none for one that is not in use.
-    spans: Vec<Option<Span>>,
+    /// By number.
+    spans: Vec<Span>,
     bytes: Vec<u8>,
     /// How many of the bytes belong to no number.
     gaps: usize,
 }
 
+/// Small, for a table of them is looked into at random.
 struct Entry {
-    hash: u64,
+    hash: u32,
     number: u32,
 }
 
 #[derive(Clone, Copy)]
 struct Span {
-    owner: u32,
     start: usize,
-    length: usize,
+    length: u32,
+    owner: u32,
 }
 
 impl Span {
+    /// Of a number that is not in use.
+    const NONE: Self = Self { start: 0, length: u32::MAX, owner: 0 };
+
+    fn is_used(self) -> bool {
+        self.length != u32::MAX
+    }
+
     fn of(self, bytes: &[u8]) -> &[u8] {
-        &bytes[self.start..self.start + self.length]
+        &bytes[self.start..self.start + self.length as usize]
     }
 }
 
-fn hash_of(owner: u32, content: &[u8]) -> u64 {
-    xxh3_64_with_seed(content, u64::from(owner))
+fn hash_of(owner: u32, content: &[u8]) -> u32 {
+    lower_half(xxh3_64_with_seed(content, u64::from(owner)))
+}
+
+/// The half of a hash that decides nothing yet: a key's group, which all keys of a task have nearly in common, is of the other one.
+pub(super) fn lower_half(hash: u64) -> u32 {
+    hash as u32
+}
+
+/// The bits of a hash over the whole width, as a table goes by the highest and the lowest.
+pub(super) fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl Interned {
     /// The number of a content of an owner's, and whether it is new: then it is that of `number`, which must not be in use.
-    pub(super) fn intern(&mut self, owner: u32, content: &[u8], number: impl FnOnce() -> u32) -> (u32, bool) {
+    ///
+    /// # Errors
+    /// `BadData` for a content of 4 GiB or more.
+    pub(super) fn intern(&mut self, owner: u32, content: &[u8], number: impl FnOnce() -> u32) -> Result<(u32, bool)> {
         let hash = hash_of(owner, content);
         let (spans, bytes) = (&self.spans, &self.bytes);
         let is_same = |entry: &Entry| {
-            entry.hash == hash && spans[entry.number as usize].is_some_and(|span| span.owner == owner && span.of(bytes) == content)
+            let span = spans[entry.number as usize];
+            entry.hash == hash && span.owner == owner && span.of(bytes) == content
         };
-        if let Some(found) = self.table.find(hash, is_same) {
-            return (found.number, false);
+        if let Some(found) = self.table.find(spread(hash), is_same) {
+            return Ok((found.number, false));
         }
+        let length = u32::try_from(content.len()).ok().filter(|length| *length < u32::MAX);
+        let length = length.ok_or_else(|| Error::bad_data("a key or a distinct value is longer than 4 GiB"))?;
         let number = number();
         if self.spans.len() <= number as usize {
-            self.spans.resize(number as usize + 1, None);
+            self.spans.resize(number as usize + 1, Span::NONE);
         }
-        self.spans[number as usize] = Some(Span { owner, start: self.bytes.len(), length: content.len() });
+        self.spans[number as usize] = Span { start: self.bytes.len(), length, owner };
         self.bytes.extend_from_slice(content);
-        self.table.insert_unique(hash, Entry { hash, number }, |entry| entry.hash);
-        (number, true)
+        self.table.insert_unique(spread(hash), Entry { hash, number }, |entry| spread(entry.hash));
+        Ok((number, true))
+    }
+
+    fn span(&self, number: u32) -> Option<Span> {
+        self.spans.get(number as usize).copied().filter(|span| span.is_used())
     }
 
     /// The content of a number in use.
     pub(super) fn get(&self, number: u32) -> Option<&[u8]> {
-        self.spans.get(number as usize).copied().flatten().map(|span| span.of(&self.bytes))
+        self.span(number).map(|span| span.of(&self.bytes))
     }
 
     /// Whose a number in use is.
     pub(super) fn owner(&self, number: u32) -> Option<u32> {
-        self.spans.get(number as usize).copied().flatten().map(|span| span.owner)
+        self.span(number).map(|span| span.owner)
     }
 
     /// The numbers in use, ascending.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
-        (0u32..).zip(&self.spans).filter(|(_, span)| span.is_some()).map(|(number, _)| number)
+        (0u32..).zip(&self.spans).filter(|(_, span)| span.is_used()).map(|(number, _)| number)
     }
 
     /// Frees a number.
     pub(super) fn remove(&mut self, number: u32) {
-        let Some(span) = self.spans.get_mut(number as usize).and_then(Option::take) else { return };
+        let Some(span) = self.span(number) else { return };
+        self.spans[number as usize] = Span::NONE;
         let hash = hash_of(span.owner, span.of(&self.bytes));
-        if let Ok(entry) = self.table.find_entry(hash, |entry| entry.number == number) {
+        if let Ok(entry) = self.table.find_entry(spread(hash), |entry| entry.number == number) {
             entry.remove();
         }
-        self.gaps += span.length;
+        self.gaps += span.length as usize;
         if self.gaps > self.bytes.len() / 2 {
             self.pack();
         }
@@ -90,7 +120,7 @@ impl Interned {
 
     fn pack(&mut self) {
         let mut packed = Vec::with_capacity(self.bytes.len() - self.gaps);
-        for span in self.spans.iter_mut().flatten() {
+        for span in self.spans.iter_mut().filter(|span| span.is_used()) {
             let start = packed.len();
             packed.extend_from_slice(span.of(&self.bytes));
             span.start = start;
@@ -114,7 +144,7 @@ mod tests {
                 if insert {
                     let free = (0..).find(|number| !model.values().any(|used| used == number)).unwrap_or(0);
                     let known = model.get(&key).copied();
-                    prop_assert_eq!(interned.intern(owner, content.as_bytes(), || free), (known.unwrap_or(free), known.is_none()));
+                    prop_assert_eq!(interned.intern(owner, content.as_bytes(), || free).unwrap(), (known.unwrap_or(free), known.is_none()));
                     model.insert(key, known.unwrap_or(free));
                 } else if let Some(number) = model.remove(&key) {
                     interned.remove(number);

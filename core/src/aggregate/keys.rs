@@ -1,6 +1,6 @@
 //! From keys to slots.
 
-use super::interned::Interned;
+use super::interned::{Interned, lower_half, spread};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::state::{NumberKey, are_numbers, canonical_key, number_columns, number_keys};
 use arrow::array::ArrayRef;
@@ -22,7 +22,7 @@ pub(super) enum KeyTable {
 /// Keys that are numbers.
 pub(super) struct NumberTable {
     types: Vec<DataType>,
-    /// Slots with the upper half of their key's hash.
+    /// A hash of each key, and its slot.
     table: HashTable<(u32, u32)>,
     /// By slot.
     keys: Vec<Option<NumberKey>>,
@@ -50,7 +50,7 @@ impl KeyTable {
             Self::Bytes(converter, slots) => {
                 let columns = columns.iter().map(canonical_key).collect::<Result<Vec<_>>>()?;
                 let encoded = converter.convert_columns(&columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
-                Ok(encoded.iter().map(|key| slots.intern(TABLE, key.as_ref(), &mut allocate).0).collect())
+                encoded.iter().map(|key| Ok(slots.intern(TABLE, key.as_ref(), &mut allocate)?.0)).collect()
             }
         }
     }
@@ -112,9 +112,8 @@ impl KeyTable {
 
 impl NumberTable {
     fn intern(&mut self, key: NumberKey, allocate: impl FnOnce() -> u32) -> u32 {
-        let (hash, keys) = (key.hash(), &mut self.keys);
-        let upper = (hash >> 32) as u32;
-        if let Some((_, slot)) = self.table.find(hash, |(other, slot)| *other == upper && keys[*slot as usize] == Some(key)) {
+        let (hash, keys) = (lower_half(key.hash()), &mut self.keys);
+        if let Some((_, slot)) = self.table.find(spread(hash), |(other, slot)| *other == hash && keys[*slot as usize] == Some(key)) {
             return *slot;
         }
         let slot = allocate();
@@ -122,7 +121,7 @@ impl NumberTable {
             keys.resize(slot as usize + 1, None);
         }
         keys[slot as usize] = Some(key);
-        self.table.insert_unique(hash, (upper, slot), |(_, slot)| keys[*slot as usize].unwrap_or_default().hash());
+        self.table.insert_unique(spread(hash), (hash, slot), |(hash, _)| spread(*hash));
         slot
     }
 
@@ -132,7 +131,7 @@ impl NumberTable {
 
     fn remove(&mut self, slot: u32) {
         let Some(key) = self.keys.get_mut(slot as usize).and_then(Option::take) else { return };
-        if let Ok(entry) = self.table.find_entry(key.hash(), |(_, other)| *other == slot) {
+        if let Ok(entry) = self.table.find_entry(spread(lower_half(key.hash())), |(_, other)| *other == slot) {
             entry.remove();
         }
     }

@@ -18,7 +18,7 @@ pub const KEY_GROUPS: u16 = 256;
 pub struct KeyGroup(pub u16);
 
 impl KeyGroup {
-    /// Of a key with this hash. Neither the lowest nor the highest bits decide: hash tables go by these, and within a task they should differ.
+    /// Of a key with this hash. Its upper half decides, for tables of keys go by the lower one, which within a task should differ.
     fn of(hash: u64) -> Self {
         Self(((hash >> 32) % u64::from(KEY_GROUPS)) as u16)
     }

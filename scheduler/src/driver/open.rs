@@ -256,7 +256,13 @@ impl Opening {
         let found = if spools { spool::unnamed(self.log.store(), recent)? } else { Vec::new() };
         for input in &mut self.inputs {
             input.restore(last, tables, loader, &self.log, &found)?;
-            if self.settings.trigger() == Trigger::UntilCaughtUp {
+            let until_its_end = match self.settings.trigger() {
+                Trigger::UntilCaughtUp => true,
+                // One batch of what is there: a pipe whose first rows are on their way is waited for.
+                Trigger::Once => input.source.capabilities().has_end,
+                Trigger::Interval(_) => false,
+            };
+            if until_its_end {
                 input.source.fix_end()?;
             }
         }
