@@ -146,6 +146,19 @@ pub trait Sink: Send + Sync {
     /// The modes that it can take.
     fn modes(&self) -> &[SinkMode];
 
+    /// Where its output is, if that is a place that can be named.
+    fn location(&self) -> Option<Location> {
+        None
+    }
+
+    /// Who has taken its place into possession, as far as the place itself tells. Changes nothing, and needs no [`open`](Self::open).
+    ///
+    /// # Errors
+    /// `Unavailable` if the place can't be read; `Corrupt` if what it tells is damaged.
+    fn owner(&self) -> Result<Option<Owner>> {
+        Ok(None)
+    }
+
     /// Takes the place into possession, and verifies that what stands there is this job's. Called at every start, after the job's
     /// `open` record is committed and before anything is staged or published. Safe to repeat.
     ///
@@ -160,7 +173,8 @@ pub trait Sink: Send + Sync {
     /// Makes a committed batch visible. Batches come in order. Idempotent: what is visible already stays as it is.
     ///
     /// # Errors
-    /// `Unavailable` if the place can't be written now; `Corrupt` if what was staged is gone and not published either.
+    /// `Unavailable` if the place can't be written now; `Corrupt` if what was staged is lost and can't have been
+    /// published.
     fn publish(&self, batch: BatchId, manifest: &Manifest) -> Result<()>;
 
     /// Removes what older epochs staged and no committed manifest names. Called after everything committed is published.

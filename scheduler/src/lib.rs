@@ -8,6 +8,7 @@ pub mod driver;
 pub mod exec;
 mod history;
 pub mod log;
+mod places;
 pub mod progress;
 pub mod protocol;
 pub mod replay;

@@ -12,6 +12,7 @@ mod jobs;
 mod kill;
 mod log;
 mod memory;
+mod places;
 mod replay;
 mod retain;
 mod s3;

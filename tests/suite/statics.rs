@@ -119,3 +119,17 @@ fn a_replay_reads_the_table_as_it_was_or_stops() {
     assert!(said.contains("1 rows committed, the same replayed"), "{said}");
     replay("1..2", "two").finish().expect(4).says(&["static table 'dim'"]);
 }
+
+/// Its rows would be read as the table's own at the next start.
+#[test]
+fn a_replay_does_not_write_where_a_table_is() {
+    let place = place();
+    place.sql(&JOB.replace("dim/labels.json", "dim/"));
+    Invocation::catch_up(&place).finish().expect(0);
+    for output in ["dim", "dim/again"] {
+        let (job, checkpoint, output) = (place.path("job.sql").display().to_string(), place.url("checkpoint"), place.url(output));
+        let replay = ["replay", &job, "--checkpoint", &checkpoint, "--batches", "0..0", "--output", &output];
+        Invocation::new(&place, replay).finish().expect(2).says(&["overlaps the static table 'dim'"]);
+    }
+    assert_eq!(fs::read_dir(place.path("dim")).unwrap().count(), 1);
+}

@@ -159,3 +159,36 @@ fn a_lost_file_is_corrupt_and_named() {
     let error = sink.publish(BatchId(0), &manifest).unwrap_err();
     assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("00000-00000.json"), "{error}");
 }
+
+/// What an earlier driver staged may have been published, and taken away by whoever reads it.
+#[test]
+fn a_file_of_an_earlier_driver_that_is_gone_was_published() {
+    let (place, directory) = (Place::new(), tempfile::tempdir().unwrap());
+    let sink = || {
+        let sink = place.files(directory.path().to_str().unwrap(), "json");
+        sink.open(place.context("a", Some(0))).unwrap();
+        sink
+    };
+    let first = sink();
+    let manifest = stage(first.as_ref(), 0, 0, &[&[1], &[2]]);
+    first.publish(BatchId(0), &manifest).unwrap();
+    std::fs::remove_file(directory.path().join("00000000000000000000-00000.json")).unwrap();
+    let second = sink();
+    second.publish(BatchId(0), &manifest).unwrap();
+    stage(second.as_ref(), 1, 1, &[&[3]]);
+    second.publish(BatchId(0), &manifest).unwrap();
+    assert_eq!(visible(directory.path(), "json"), BTreeMap::from([(0, 1)]));
+}
+
+#[test]
+fn a_place_tells_whose_it_is_without_being_opened() {
+    let (place, directory) = (Place::new(), tempfile::tempdir().unwrap());
+    let at = |name: &str| place.files(directory.path().join(name).to_str().unwrap(), "json");
+    at("mine").open(place.context("a", None)).unwrap();
+    assert_eq!(at("mine").owner().unwrap(), Some(place.context("a", None).owner));
+    std::fs::create_dir(directory.path().join("empty")).unwrap();
+    for free in ["empty", "missing"] {
+        assert_eq!(at(free).owner().unwrap(), None);
+    }
+    assert!(!directory.path().join("missing").exists(), "looking makes nothing");
+}

@@ -1,6 +1,6 @@
 //! Taking over a job.
 //!
-//! IMPORTANT: the order of the steps is the protocol. The program is checked against the log; then the opening is committed, which shuts
+//! IMPORTANT: the order of the steps is the protocol. The program and the sinks' places are checked against the log; then the opening is committed, which shuts
 //! out every earlier driver; only then sinks are claimed, what was committed is published to the end, and leftovers go.
 
 use super::committer::publish;
@@ -13,6 +13,7 @@ use super::{Driver, Outlet};
 use crate::checkpoint::{Loader, Owner, Tables};
 use crate::exec::{Executor, ExecutorSettings, RestoredOperator};
 use crate::log::{Appended, Log};
+use crate::places;
 use crate::progress::Observer;
 use crate::protocol::collect::{self, Outgoing};
 use crate::protocol::compatibility::Program;
@@ -49,10 +50,11 @@ impl Driver {
     /// Takes over a job: from here on, no earlier driver can commit. Publishes what was committed and not yet published.
     ///
     /// # Errors
-    /// `Config` if the program does not fit the checkpoint, or a sink's place belongs to another job; `Corrupt` if the checkpoint is
+    /// `Config` if the program does not fit the checkpoint, or a sink's place belongs to another job or overlaps the checkpoint; `Corrupt` if the checkpoint is
     /// damaged; `Unavailable` if a store or a static table can't be reached; `BadData` if a static table holds a bad row.
     pub fn open(mut job: Job, settings: DriverSettings, checkpoint: Store, seams: Seams, observer: Arc<dyn Observer>) -> Result<Self> {
         let plan = Arc::clone(&job.plan);
+        places::check_apart(&plan, checkpoint.location())?;
         let tables = std::mem::take(&mut job.statics);
         let (inputs, outlets) = parts(job)?;
         check_ends(&inputs, &settings)?;
@@ -61,7 +63,7 @@ impl Driver {
         let nonce = seams.nonces.fresh();
         let opening = Opening { plan, inputs, statics, outlets, settings, seams, log: Log::new(checkpoint), nonce };
         let job = opening.log.identify(JobId::from(opening.seams.nonces.fresh().as_str()), &opening.nonce)?;
-        let (standpoint, open) = opening.take_over()?;
+        let (standpoint, open) = opening.take_over(&job)?;
         let last = open.record.last_batch().map(|last| last.batch);
         opening.claim(&job, last)?;
         let mut outgoing = Outgoing::default();
@@ -124,12 +126,13 @@ fn check_ends(inputs: &[Input], settings: &DriverSettings) -> Result<()> {
 
 impl Opening {
     /// Commits the opening. Returns where the job stood before it.
-    fn take_over(&self) -> Result<(Option<Standpoint>, Stored)> {
+    fn take_over(&self, job: &JobId) -> Result<(Option<Standpoint>, Stored)> {
         let program = Program { operators: self.plan.fingerprints(), sources: self.inputs.iter().map(|input| input.id.clone()).collect() };
         loop {
             let standpoint = Standpoint::read(&self.log)?;
             if let Some(standpoint) = &standpoint {
                 standpoint.check(&program)?;
+                self.check_places(standpoint, job)?;
             }
             let record = self.record(standpoint.as_ref().and_then(Standpoint::head), &program)?;
             match self.log.append(&record)? {
@@ -137,6 +140,21 @@ impl Opening {
                 Appended::Theirs(theirs) => tracing::info!(seq = %theirs.record.seq, "another driver was quicker; trying the next number"),
             }
         }
+    }
+
+    /// The sinks must be where they were, or their places have moved as a whole, with what says whose they are.
+    fn check_places(&self, standpoint: &Standpoint, job: &JobId) -> Result<()> {
+        for outlet in &self.outlets {
+            let before = standpoint.places.get(&outlet.id).map_or(outlet.place.as_str(), String::as_str);
+            let same = before.trim_end_matches('/') == outlet.place.trim_end_matches('/');
+            if !same && outlet.sink.owner()? != Some(SinkOwner { job: job.clone(), sink: outlet.id.clone() }) {
+                return Err(Error::config(format!(
+                    "the sink '{}' is now at {}, and the job's output so far is at {before}; give the sink its old place, or move all of that                      directory to the new one, or begin a new job with another checkpoint",
+                    outlet.id, outlet.place
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn record(&self, head: Option<&Stored>, program: &Program) -> Result<Record> {

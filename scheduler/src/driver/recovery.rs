@@ -4,7 +4,7 @@ use crate::history::History;
 use crate::log::Log;
 use crate::protocol::compatibility::{self, Program};
 use crate::protocol::envelope::Stored;
-use crate::protocol::record::{OpenRecord, Record};
+use crate::protocol::record::{BatchRecord, OpenRecord, Record};
 use crate::protocol::schema::StoredSchema;
 use arrow::datatypes::SchemaRef;
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub(super) struct Standpoint {
     pub last: Option<Record>,
     /// The newest opening.
     pub open: OpenRecord,
+    /// Where the sinks of the newest batch are, by the newest opening that knows them.
+    pub places: BTreeMap<SinkId, String>,
 }
 
 impl Standpoint {
@@ -40,7 +42,11 @@ impl Standpoint {
         let open = get(head.opened())?;
         let wrong = || Error::corrupt(format!("record {} is not the opening that record {} says", open.seq, head.seq));
         let open = open.open().cloned().ok_or_else(wrong)?;
-        Ok(Some(Self { recent, last, open }))
+        let places = match last.as_ref().and_then(Record::batch) {
+            Some(batch) => places(batch, get(batch.opened)?.open(), &open),
+            None => BTreeMap::new(),
+        };
+        Ok(Some(Self { recent, last, open, places }))
     }
 
     /// The newest record.
@@ -81,6 +87,11 @@ impl Standpoint {
         records.reverse();
         Ok(records)
     }
+}
+
+fn places(batch: &BatchRecord, then: Option<&OpenRecord>, newest: &OpenRecord) -> BTreeMap<SinkId, String> {
+    let place = |id: &SinkId| newest.sinks.get(id).or_else(|| then?.sinks.get(id));
+    batch.sinks.keys().filter_map(|id| Some((id.clone(), place(id)?.clone()))).collect()
 }
 
 /// The columns that the sources of a job had at its newest opening: those that were inferred stay the same. Empty for a new checkpoint.

@@ -1,9 +1,12 @@
 //! Files as a sink: a directory, or a prefix in a bucket, that holds only committed files.
 //!
 //! What flows in: rows, per lane. While the batch runs each lane writes one file below `_staged/`, in a directory of this driver's own.
-//! Publication moves each file to its final name, `<batch>-<part>.<extension>`, by a rename (a server-side copy on object stores); a staged file that
-//! is missing has been moved already. Nothing here is atomic but the single move: which files belong to a batch is decided by the
-//! commit record, and the moves are repeated until all are done.
+//! Publication moves each file to its final name, `<batch>-<part>.<extension>`, by a rename (a server-side copy on object stores). Nothing here is
+//! atomic but the single move: which files belong to a batch is decided by the commit record, and the moves are repeated until all are done.
+//!
+//! A staged file that is missing has been moved already. Where the published one is missing too, an earlier driver may have published it, and
+//! a reader may have taken it away: that is told, and no error. Only for what this driver has staged itself is it `Corrupt`, for that was
+//! there a moment ago.
 //!
 //! The object `_waterclock` names the job and the sink that the place belongs to. A place with another owner, with foreign files, or
 //! with files of batches that the log does not know is refused, never overwritten.
@@ -24,13 +27,13 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStoreExt};
 use options::FileOptions;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use waterclock_core::batch::BatchContext;
 use waterclock_core::connector::{ConnectorContext, TableDefinition};
 use waterclock_core::id::{BatchId, Epoch};
 use waterclock_core::memory::MemoryBudget;
 use waterclock_core::options::Options;
-use waterclock_core::sink::{Attempt, Lane, LaneOutput, LaneWriter, Manifest, Sink, SinkContext, SinkMode, StagedFile, Staging};
+use waterclock_core::sink::{Attempt, Lane, LaneOutput, LaneWriter, Manifest, Owner, Sink, SinkContext, SinkMode, StagedFile, Staging};
 use waterclock_core::storage::{Access, Location, Storage, Store, StoreOptions};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -44,6 +47,8 @@ struct FileSink {
     options: FileOptions,
     storage: Storage,
     opened: OnceLock<(Store, SchemaRef)>,
+    /// Where this driver stages, once it has.
+    staged_by: Mutex<Option<String>>,
 }
 
 /// The sink of a table of files.
@@ -55,18 +60,44 @@ pub fn file_sink(table: &TableDefinition, options: &mut Options, context: &Conne
     let store_options = options.take_store_options();
     let options = FileOptions::take(format, options).map_err(|error| error.within(format!("table '{}'", table.name)))?;
     let (location, storage) = (table.location.clone(), context.storage.clone());
-    Ok(Arc::new(FileSink { location, format, store_options, options, storage, opened: OnceLock::new() }))
+    Ok(Arc::new(FileSink { location, format, store_options, options, storage, opened: OnceLock::new(), staged_by: Mutex::default() }))
 }
 
 impl FileSink {
     fn opened(&self) -> Result<&(Store, SchemaRef)> {
         self.opened.get().ok_or_else(|| Error::internal(format!("the sink at {} was not opened", self.location)))
     }
+
+    /// What it means how a file was found.
+    fn settle(&self, batch: BatchId, file: &StagedFile, found: Published) -> Result<()> {
+        let Published::Gone(name) = found else { return Ok(()) };
+        let own = self.staged_by.lock().unwrap_or_else(PoisonError::into_inner);
+        if own.as_ref().is_some_and(|own| file.staged.starts_with(own)) {
+            return Err(Error::corrupt(format!(
+                "{name} is lost: it was committed, and what was staged for it at {}/{} is gone; restore that",
+                self.location.to_string().trim_end_matches('/'),
+                file.staged
+            )));
+        }
+        tracing::warn!(%batch, file = name, rows = file.rows, "a committed file is neither staged nor published: it was published before, and taken away");
+        Ok(())
+    }
 }
 
 impl Sink for FileSink {
     fn modes(&self) -> &[SinkMode] {
         &[SinkMode::Append, SinkMode::Update, SinkMode::Complete, SinkMode::Changelog]
+    }
+
+    fn location(&self) -> Option<Location> {
+        Some(self.location.clone())
+    }
+
+    fn owner(&self) -> Result<Option<Owner>> {
+        if self.location.local_path().is_some_and(|path| !path.exists()) {
+            return Ok(None);
+        }
+        owner::of(&self.storage.open(&self.location, &self.store_options, Access::Read)?)
     }
 
     fn open(&self, context: SinkContext) -> Result<()> {
@@ -80,6 +111,7 @@ impl Sink for FileSink {
 
     fn stage(&self, batch: &BatchContext, attempt: &Attempt, budget: &MemoryBudget) -> Result<Arc<dyn Staging>> {
         let (store, schema) = self.opened()?;
+        *self.staged_by.lock().unwrap_or_else(PoisonError::into_inner) = Some(paths::staged_by(attempt));
         Ok(Arc::new(FileStaging {
             store: store.clone(),
             schema: Arc::clone(schema),
@@ -91,9 +123,9 @@ impl Sink for FileSink {
         }))
     }
 
-    fn publish(&self, _batch: BatchId, manifest: &Manifest) -> Result<()> {
+    fn publish(&self, batch: BatchId, manifest: &Manifest) -> Result<()> {
         let (store, _) = self.opened()?;
-        let moves = manifest.files.iter().map(|file| publish(store, file));
+        let moves = manifest.files.iter().map(|file| async move { self.settle(batch, file, publish(store, file).await?) });
         store.storage().wait(futures::stream::iter(moves).buffer_unordered(CONCURRENT_MOVES).try_collect())
     }
 
@@ -118,28 +150,32 @@ impl Sink for FileSink {
     }
 }
 
+/// How a file stands after it was to be moved.
+enum Published {
+    /// Where readers look for it.
+    Visible,
+    /// Nowhere; its name.
+    Gone(String),
+}
+
 /// Moves one file. What is there already was moved before.
-async fn publish(store: &Store, file: &StagedFile) -> Result<()> {
-    let Some(published) = &file.published else { return Ok(()) };
+async fn publish(store: &Store, file: &StagedFile) -> Result<Published> {
+    let Some(published) = &file.published else { return Ok(Published::Visible) };
     let (from, to) = (Path::from(file.staged.as_str()), Path::from(published.as_str()));
     match store.objects().rename(&from, &to).await {
-        Ok(()) => return Ok(()),
+        Ok(()) => return Ok(Published::Visible),
         Err(StoreError::NotFound { .. }) => {}
         Err(cause) => return Err(store.error("publish", &to, cause)),
     }
     match store.objects().head(&to).await {
-        Ok(meta) if meta.size == file.bytes => Ok(()),
+        Ok(meta) if meta.size == file.bytes => Ok(Published::Visible),
         Ok(meta) => Err(Error::corrupt(format!(
             "{} has {} bytes, and the commit record says {}; something else has written it",
             store.display(&to),
             meta.size,
             file.bytes
         ))),
-        Err(StoreError::NotFound { .. }) => Err(Error::corrupt(format!(
-            "a committed file is lost: neither {} nor {} is there; restore one of them",
-            store.display(&from),
-            store.display(&to)
-        ))),
+        Err(StoreError::NotFound { .. }) => Ok(Published::Gone(store.display(&to))),
         Err(cause) => Err(store.error("look at", &to, cause)),
     }
 }

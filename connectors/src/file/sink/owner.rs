@@ -43,6 +43,11 @@ pub(super) fn claim(store: &Store, owner: &Owner, format: Format, last: Option<B
     }
 }
 
+/// Who has claimed the place. Changes nothing.
+pub(super) fn of(store: &Store) -> Result<Option<Owner>> {
+    Ok(read(store)?.map(|claim| claim.owner))
+}
+
 fn read(store: &Store) -> Result<Option<Claim>> {
     let path = paths::owner();
     let Some(bytes) = store.get(&path)? else { return Ok(None) };

@@ -15,9 +15,14 @@ pub(super) fn staged_root() -> Path {
     Path::from("_staged")
 }
 
-/// A staged file: named after who writes it, with a suffix that no format has.
+/// Where a driver stages: named after it.
+pub(super) fn staged_by(attempt: &Attempt) -> String {
+    format!("_staged/{:020}-{}/", attempt.epoch.0, attempt.nonce)
+}
+
+/// A staged file, with a suffix that no format has.
 pub(super) fn staged(attempt: &Attempt, lane: Lane) -> String {
-    format!("_staged/{:020}-{}/{:020}-{:05}.staged", attempt.epoch.0, attempt.nonce, attempt.seq.0, lane.0)
+    format!("{}{:020}-{:05}.staged", staged_by(attempt), attempt.seq.0, lane.0)
 }
 
 /// A published file.

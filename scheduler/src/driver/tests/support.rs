@@ -366,9 +366,12 @@ impl World {
         Self { storage, faults, numbers, root: root.into(), modulo: 3, rows_per_batch: 10, dead_letter: false }
     }
 
+    fn location(&self, name: &str) -> Location {
+        Location::parse(&self.root).unwrap().join(name).unwrap()
+    }
+
     pub fn store(&self, name: &str) -> Store {
-        let location = Location::parse(&self.root).unwrap().join(name).unwrap();
-        self.storage.open(&location, &StoreOptions::default(), Access::Write).unwrap()
+        self.storage.open(&self.location(name), &StoreOptions::default(), Access::Write).unwrap()
     }
 
     pub fn checkpoint(&self) -> Store {
@@ -376,7 +379,7 @@ impl World {
     }
 
     fn plan(&self) -> Arc<Plan> {
-        let on_bad_row = if self.dead_letter { OnBadRow::DeadLetter(Location::parse(&self.root).unwrap()) } else { OnBadRow::Fail };
+        let on_bad_row = if self.dead_letter { OnBadRow::DeadLetter(self.location("dead")) } else { OnBadRow::Fail };
         let limits = CutLimits { max_rows: Some(self.rows_per_batch), ..CutLimits::default() };
         let settings = SourceSettings { id: SourceId::from("numbers"), event_time: None, limits, on_bad_row };
         let scan = Arc::new(Scan::all(&schema()));
@@ -388,7 +391,7 @@ impl World {
             outputs: vec![schema()],
             event_times: Default::default(),
         };
-        let sink = SinkSettings { id: SinkId::from("out"), mode: SinkMode::Append, location: Location::parse(&self.root).unwrap() };
+        let sink = SinkSettings { id: SinkId::from("out"), mode: SinkMode::Append, location: self.location("out") };
         Arc::new(Plan {
             sources: vec![PlannedSource { settings, schema: schema(), scan, description: String::new() }],
             statics: Vec::new(),
