@@ -68,10 +68,15 @@ impl Loader {
     fn inline(&self, seq: Seq, owner: &Owner, layer: &LayerRef) -> Result<Bytes> {
         let record = self.log.require(seq)?.record;
         let layers = record.batch().map_or(&[][..], |batch| layers_of(batch, owner));
-        let same = |found: &&LayerRef| found.table == layer.table && found.checksum == layer.checksum;
-        match layers.iter().find(same).map(|found| &found.place) {
-            Some(LayerPlace::Inline(data)) => base64(data),
-            _ => Err(damaged(&self.log.store().display(&paths::commit(seq)), layer)),
+        // An earlier batch may have made the very same change: it stands in the chain too, with its own place.
+        let own = layers.iter().filter(|found| found.table == layer.table && found.checksum == layer.checksum);
+        let mut inline = own.filter_map(|found| match &found.place {
+            LayerPlace::Inline(data) => Some(data),
+            _ => None,
+        });
+        match inline.next() {
+            Some(data) => base64(data),
+            None => Err(damaged(&self.log.store().display(&paths::commit(seq)), layer)),
         }
     }
 }

@@ -55,40 +55,52 @@ fn commit(log: &Log, records: &[crate::protocol::record::Record], tables: &Table
     batch
 }
 
+/// After every batch, from memory and from a fresh reading of the record: the state is the model's, in a short chain.
+fn assert_loaded(batches: &[Vec<Change>], forget: u32) {
+    let storage = Storage::builder().start().unwrap();
+    let store = storage.open(&Location::parse("memory://c").unwrap(), &StoreOptions::default(), Access::Write).unwrap();
+    let log = Log::new(store.clone());
+    let loader = Loader::new(log.clone());
+    let records = samples::log(1);
+    let owner = Owner::Operator("counts".into());
+    let (mut tables, mut model) = (Tables::default(), BTreeMap::new());
+    for (index, batch) in batches.iter().enumerate() {
+        for (key, value) in batch.iter().flatten() {
+            match value {
+                Some(value) => drop(model.insert(*key, value.clone())),
+                None => drop(model.remove(key)),
+            }
+        }
+        let writer = Writer { seq: Seq(index as u64), epoch: Epoch(0), nonce: Nonce::from("n") };
+        let changes = batch.iter().map(|change| (owner.clone(), layer(change))).collect();
+        let staged = tables.stage(changes, &BTreeMap::new(), &writer, &loader).unwrap();
+        store.put_all(staged.objects).unwrap();
+        tables = staged.tables;
+        let record = commit(&log, &records, &tables, &owner, writer.seq);
+        tables.commit(writer.seq);
+        assert_eq!(content(&tables.load(&owner, &loader).unwrap()), model.clone());
+        let fresh = Tables::of(writer.seq, &record);
+        assert_eq!(content(&fresh.load(&owner, &loader).unwrap()), model.clone());
+        assert!(fresh.references(&owner).len() < 20);
+        if forget >> (index % 32) & 1 == 1 {
+            tables = fresh;
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// After every batch, from memory and from a fresh reading of the record: the state is the model's, in a short chain.
     #[test]
     fn what_is_loaded_is_what_was_changed(batches in changes(), forget in any::<u32>()) {
-        let storage = Storage::builder().start().unwrap();
-        let store = storage.open(&Location::parse("memory://c").unwrap(), &StoreOptions::default(), Access::Write).unwrap();
-        let log = Log::new(store.clone());
-        let loader = Loader::new(log.clone());
-        let records = samples::log(1);
-        let owner = Owner::Operator("counts".into());
-        let (mut tables, mut model) = (Tables::default(), BTreeMap::new());
-        for (index, batch) in batches.iter().enumerate() {
-            for (key, value) in batch.iter().flatten() {
-                match value {
-                    Some(value) => drop(model.insert(*key, value.clone())),
-                    None => drop(model.remove(key)),
-                }
-            }
-            let writer = Writer { seq: Seq(index as u64), epoch: Epoch(0), nonce: Nonce::from("n") };
-            let changes = batch.iter().map(|change| (owner.clone(), layer(change))).collect();
-            let staged = tables.stage(changes, &BTreeMap::new(), &writer, &loader).unwrap();
-            store.put_all(staged.objects).unwrap();
-            tables = staged.tables;
-            let record = commit(&log, &records, &tables, &owner, writer.seq);
-            tables.commit(writer.seq);
-            prop_assert_eq!(content(&tables.load(&owner, &loader).unwrap()), model.clone());
-            let fresh = Tables::of(writer.seq, &record);
-            prop_assert_eq!(content(&fresh.load(&owner, &loader).unwrap()), model.clone());
-            prop_assert!(fresh.references(&owner).len() < 20);
-            if forget >> (index % 32) & 1 == 1 {
-                tables = fresh;
-            }
-        }
+        assert_loaded(&batches, forget);
+    }
+}
+
+#[test]
+fn the_same_change_in_several_batches_is_found_in_each() {
+    let change = Change::from([(1, Some("x".to_owned()))]);
+    for forget in [0, u32::MAX] {
+        assert_loaded(&vec![vec![change.clone()]; 6], forget);
     }
 }
