@@ -93,7 +93,7 @@ impl Decode for CsvDecoder {
         match decoder.flush().map_err(without_line)? {
             Some(batch) if batch.num_rows() == records.len() && !trailing => {
                 let columns = self.schema.fields().iter().zip(batch.columns()).map(|(field, column)| declared(field, column));
-                check_nulls(&self.schema, columns.collect::<Result<_, _>>()?)
+                check_nulls(&self.schema, columns.collect::<Result<_, _>>()?, batch.num_rows())
             }
             _ => Err(ArrowError::CsvError("a quote is not closed on its line".into())),
         }

@@ -53,7 +53,7 @@ impl Decode for JsonDecoder {
         }
         let batch = decoder.flush()?.ok_or_else(|| ArrowError::JsonError("no JSON object on the line".into()))?;
         self.decoder = Some(decoder);
-        check_nulls(&self.schema, batch.columns().to_vec())
+        check_nulls(&self.schema, batch.columns().to_vec(), batch.num_rows())
     }
 }
 
