@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, FieldRef};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, DFSchemaRef, Result as PlanResult};
 use datafusion_expr::expr::AggregateFunction;
-use datafusion_expr::{Distinct, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore, cast};
+use datafusion_expr::{Distinct, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore, cast, when};
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -176,13 +176,23 @@ fn call(expression: &Expr, below: &mut Below) -> Result<AggregateFunction> {
         return Err(Error::internal(format!("'{expression}' stands where an aggregate should")));
     };
     let mut call = call;
-    call.params.args = call.params.args.iter().map(|argument| below.argument(argument)).collect::<Result<_>>()?;
-    let filter = call.params.filter.map(|filter| below.column(&filter)).transpose()?;
-    call.params.filter = filter.map(|filter| Box::new(Expr::Column(filter)));
+    let filter = call.params.filter.clone();
+    let guarded = |expression: &Expr| guarded(expression, filter.as_deref());
+    call.params.args = call.params.args.iter().map(|argument| below.argument(&guarded(argument)?)).collect::<Result<_>>()?;
     for order in &mut call.params.order_by {
-        order.expr = Expr::Column(below.column(&order.expr)?);
+        order.expr = Expr::Column(below.column(&guarded(&order.expr)?)?);
     }
+    let filter = filter.as_ref().map(|filter| below.column(filter)).transpose()?;
+    call.params.filter = filter.map(|filter| Box::new(Expr::Column(filter)));
     Ok(call)
+}
+
+/// An argument that is computed, and so may fail, only for the rows that the call's FILTER passes.
+fn guarded(expression: &Expr, filter: Option<&Expr>) -> Result<Expr> {
+    match (expression, filter) {
+        (Expr::Column(_) | Expr::Literal(..), _) | (_, None) => Ok(expression.clone()),
+        (computed, Some(filter)) => when(filter.clone(), computed.clone()).end().map_err(config_error),
+    }
 }
 
 impl fmt::Debug for AggregateNode {

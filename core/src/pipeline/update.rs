@@ -1,9 +1,9 @@
 //! Whether a sink in the mode `update` gets what tells the rows of a changelog apart.
 //!
 //! A row replaces the one before it of the same group, so what is written must name the group. Refused is only what clearly does not: a key that
-//! no column of the output is computed from, and that no other key decides.
+//! no column of the output is computed from, and that no other key decides. A window need not be named: when a row was written may tell.
 
-use super::aggregate::AggregateNode;
+use super::aggregate::{AggregateNode, GroupKey};
 use super::lineage::shown;
 use crate::error::{Error, Result};
 use datafusion_common::Column;
@@ -46,7 +46,11 @@ fn check(node: &AggregateNode, wanted: &BTreeSet<usize>) -> Result<()> {
     let origins = &node.origins[..node.keys.len()];
     let is_written = |index: &usize| wanted.contains(index);
     let decided: HashSet<&Column> = (0..origins.len()).filter(is_written).flat_map(|index| origins[index].column_refs()).collect();
-    let missing = (0..origins.len()).find(|index| !is_written(index) && !origins[*index].column_refs().is_subset(&decided));
+    let is_told = |index: &usize| {
+        let is_window = matches!(node.keys[*index], GroupKey::Window(..));
+        is_window || is_written(index) || origins[*index].column_refs().is_subset(&decided)
+    };
+    let missing = (0..origins.len()).find(|index| !is_told(index));
     match missing {
         None => Ok(()),
         Some(index) => Err(Error::config(format!(
