@@ -168,7 +168,7 @@ impl Pipeline {
     /// # Errors
     /// As [`sink`](Self::sink), and if the sink can't take the mode. Whether the stream can give it is seen by [`build`](Self::build).
     pub fn sink_in_mode(&mut self, name: &str, sink: Arc<dyn Sink>, mode: SinkMode, stream: Stream) -> Result<()> {
-        let location = Location::parse(&format!("process://{name}"))?;
+        let location = sink.location().map_or_else(|| Location::parse(&format!("process://{name}")), Ok)?;
         let settings = SinkSettings { id: SinkId::from(name), mode, location };
         self.add_sink(settings, sink, stream.into_plan())
     }
