@@ -17,7 +17,7 @@ fn once_waits_for_the_first_rows() {
          INSERT INTO result SELECT k FROM lines;",
     );
     let (reader, mut writer) = std::io::pipe().unwrap();
-    let job = Invocation::job(&place).arg("--once").piped(reader).start();
+    let mut job = Invocation::job(&place).arg("--once").piped(reader).start();
     job.until("it has been opened", || !records(&place.path("checkpoint")).is_empty());
     writer.write_all(b"{\"k\": 1}\n").unwrap();
     job.finish().expect(0);
