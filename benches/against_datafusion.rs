@@ -1,6 +1,6 @@
 //! Waterclock in 20 batches, with commits and fsyncs, against DataFusion's one-shot answer over the same files: events per second, and the
-//! ratio. Both are measured alternately in one run, on the same number of threads, with the same Parquet codec; the best of several
-//! rounds counts. Behind the ratio stands Waterclock's time, and how much of it all batches ran and were staged and committed, which overlaps.
+//! ratio. Both are measured alternately in one run, on the same number of threads, with the same Parquet codec; the best of several rounds
+//! counts. Behind the ratio stands Waterclock's time, and how much of it all batches ran and were staged and committed, which overlaps.
 //! `WATERCLOCK_BENCH_QUERIES` names the queries to measure, divided by commas; by default all.
 
 use std::io::Write;

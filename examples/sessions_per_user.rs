@@ -1,15 +1,16 @@
-//! Sessions per user: state for each user, and timers that end what has gone quiet. The bids of the embedded Nexmark generator go in, a row per session
-//! comes out.
+//! Sessions per user: state for each user, and timers that end what has gone quiet. The bids of the embedded Nexmark generator go in, a row
+//! per session comes out.
 //!
 //! ```sh
 //! cargo run --example sessions_per_user -- run --output /tmp/sessions --checkpoint /tmp/sessions-checkpoint --until-caught-up
 //! cargo run -- state --checkpoint /tmp/sessions-checkpoint --operator sessions
 //! ```
 //!
-//! The second shows the sessions that are still open: each state is a table. `--drain` instead of `--until-caught-up` ends the stream, and with it these.
+//! The second shows the sessions that are still open: each state is a table. `--drain` instead of `--until-caught-up` ends the stream, and
+//! with it these.
 //!
-//! A session that ends by a pause alone is a window: `bids.group_by([session(col("date_time"), pause), col("bidder")]).aggregate(...)`. This one also ends
-//! when a user has bid often enough, which no window can say.
+//! A session that ends by a pause alone is a window: `bids.group_by([session(col("date_time"), pause), col("bidder")]).aggregate(...)`.
+//! This one also ends when a user has bid often enough, which no window can say.
 
 use serde::{Deserialize, Serialize};
 use std::process::ExitCode;

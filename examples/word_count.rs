@@ -4,8 +4,8 @@
 //! cargo run --example word_count -- run --input docs/ --output /tmp/counts --checkpoint /tmp/counts-checkpoint --until-caught-up
 //! ```
 //!
-//! Put another file into the input directory and run it again: only the new file is read, and the words that are in it are written with their new
-//! counts. `cargo run -- state --checkpoint /tmp/counts-checkpoint` shows what is remembered.
+//! Put another file into the input directory and run it again: only the new file is read, and the words that are in it are written with
+//! their new counts. `cargo run -- state --checkpoint /tmp/counts-checkpoint` shows what is remembered.
 
 use serde::{Deserialize, Serialize};
 use std::process::ExitCode;

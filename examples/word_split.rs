@@ -4,8 +4,8 @@
 //! cargo run --example word_split -- run --input docs/ --output /tmp/words --checkpoint /tmp/words-checkpoint --until-caught-up
 //! ```
 //!
-//! Put another file into the input directory and run it again: only the new file is read. Without `--until-caught-up` it goes on looking for new
-//! files, once a second. The other flags, `explain` and `batches` are those of the `waterclock` command.
+//! Put another file into the input directory and run it again: only the new file is read. Without `--until-caught-up` it goes on looking
+//! for new files, once a second. The other flags, `explain` and `batches` are those of the `waterclock` command.
 
 use serde::{Deserialize, Serialize};
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! However the input is cut, into files and into batches, in whatever format and on however many threads: what the stream gave in sum is what
-//! DataFusion answers over all of it at once.
+//! However the input is cut, into files and into batches, in whatever format and on however many threads: what the stream gave in sum is
+//! what DataFusion answers over all of it at once.
 
 // A panic here is a failure with a place.
 #![allow(clippy::unwrap_used)]

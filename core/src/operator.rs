@@ -78,8 +78,9 @@ pub trait Operator: Send {
     /// Takes rows of this instance's key groups.
     fn process(&mut self, port: Port, rows: RecordBatch, output: &mut Output) -> Result<()>;
 
-    /// Says that the batch holds no more rows on this port, and what the port's watermark is now. Emits what that closes. Called
-    /// once per port and batch, with or without rows; the watermark never goes back. Returns the watermark of the output; that of the last port's call counts.
+    /// Says that the batch holds no more rows on this port, and what the port's watermark is now. Emits what that closes. Called once per
+    /// port and batch, with or without rows; the watermark never goes back. Returns the watermark of the output; that of the last port's
+    /// call counts.
     fn advance(&mut self, port: Port, watermark: Watermark, batch: &BatchContext, output: &mut Output) -> Result<Watermark>;
 
     /// The earliest processing time at which this instance wants a batch even without rows; none if it does not.

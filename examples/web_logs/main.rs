@@ -5,8 +5,8 @@
 //! cargo run --example web_logs -- run --logs /var/log/nginx/ --checkpoint /tmp/nginx-errors
 //! ```
 //!
-//! The first reads the sample that lies beside this file. The second follows a directory of logs; rotate them into it, for a file must not change
-//! after it was read.
+//! The first reads the sample that lies beside this file. The second follows a directory of logs; rotate them into it, for a file must not
+//! change after it was read.
 
 use std::process::ExitCode;
 use waterclock::prelude::*;

@@ -32,8 +32,8 @@ pub struct StateView {
 const LOOKS: usize = 8;
 
 impl StateView {
-    /// What `look` finds behind a batch, or behind the newest one. There it is called again, with a newer view, if the job gave up that state
-    /// before it was read.
+    /// What `look` finds behind a batch, or behind the newest one. There it is called again, with a newer view, if the job gave up that
+    /// state before it was read.
     ///
     /// # Errors
     /// As [`read`](Self::read), and what `look` returns.

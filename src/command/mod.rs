@@ -1,7 +1,7 @@
 //! The command line: `run`, `explain`, `batches`, `state`, `replay`.
 //!
-//! [`main`] is the `waterclock` command, which takes jobs from SQL files. [`main_with`] is the same for a program with a job of its own: the
-//! same subcommands, flags, environment variables, exit codes, signals and progress.
+//! [`main`] is the `waterclock` command, which takes jobs from SQL files. [`main_with`] is the same for a program with a job of its own:
+//! the same subcommands, flags, environment variables, exit codes, signals and progress.
 
 mod batches;
 mod context;

@@ -1,6 +1,6 @@
 //! The command as users have it, with a hook by which a test makes the process die at a chosen storage operation: `WATERCLOCK_TEST_ABORT`,
-//! as `before:17` or `after:17`. And programs with jobs of their own, with state and timers: `counter`, behind the traits of operators, and `visits`,
-//! a process function.
+//! as `before:17` or `after:17`. And programs with jobs of their own, with state and timers: `counter`, behind the traits of operators, and
+//! `visits`, a process function.
 
 mod abort;
 mod counter;

@@ -1,5 +1,6 @@
-//! A process function with every kind of state and timers of event time: visits, the bids on an auction of which each is at most [`GAP`] behind the one
-//! before. What it gives depends on the input and its cuts alone, so a disturbed run can be compared with one that was left alone.
+//! A process function with every kind of state and timers of event time: visits, the bids on an auction of which each is at most [`GAP`]
+//! behind the one before. What it gives depends on the input and its cuts alone, so a disturbed run can be compared with one that was left
+//! alone.
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use serde::{Deserialize, Serialize};

@@ -108,8 +108,8 @@ impl CallSpec {
 /// The name of the column behind all others that holds the number of each row by arrival.
 const ARRIVAL: &str = "__arrival";
 
-/// An order by arrival, the last of all, for rows that are equal by the others; and the columns with that of the numbers. Without it the order of such rows
-/// would be that in which batches are merged.
+/// An order by arrival, the last of all, for rows that are equal by the others; and the columns with that of the numbers. Without it the
+/// order of such rows would be that in which batches are merged.
 pub(crate) fn by_arrival(columns: &SchemaRef) -> (SchemaRef, PhysicalSortExpr) {
     let mut fields: Vec<FieldRef> = columns.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(ARRIVAL, DataType::Int64, false)));

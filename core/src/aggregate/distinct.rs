@@ -1,7 +1,8 @@
 //! DISTINCT in an aggregate: for each slot, the values that it has seen.
 //!
 //! The function behind it is given each value once. The set is a table of state of its own, so that a batch writes the values that it
-//! added, not the set. What a stored set tells of a row is its value alone: so further arguments are constants, and an order is by the value.
+//! added, not the set. What a stored set tells of a row is its value alone: so further arguments are constants, and an order is by the
+//! value.
 
 use super::interned::Interned;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -124,7 +125,8 @@ impl DistinctSets {
         Ok((lengths, self.decode(all.into_iter())?))
     }
 
-    /// The values of each slot as a list, in the order in which the function was given them: given so again, its result is the same to the last bit.
+    /// The values of each slot as a list, in the order in which the function was given them: given so again, its result is the same to the
+    /// last bit.
     pub(super) fn lists(&self, slots: &[u32]) -> Result<ArrayRef> {
         let sets = || slots.iter().map(|&slot| &self.sets[slot as usize]);
         let lengths: Vec<usize> = sets().map(Vec::len).collect();

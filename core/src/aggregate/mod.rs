@@ -1,9 +1,10 @@
 //! GROUP BY over a stream: keyed state that grows row by row, and results as windows close or as they change.
 //!
-//! What flows in: rows, divided by key group. What flows out: per group a row of keys, window and aggregates, when the [`Emit`] says so. What is
-//! checkpointed: the groups that a batch changed, nothing else; a group dies by the watermark, so closing a window writes nothing.
+//! What flows in: rows, divided by key group. What flows out: per group a row of keys, window and aggregates, when the [`Emit`] says so.
+//! What is checkpointed: the groups that a batch changed, nothing else; a group dies by the watermark, so closing a window writes nothing.
 //!
-//! - [`accumulators`]: the aggregate functions, in columns: one slot per group. [`calls`]: with FILTER and arguments. [`distinct`]: DISTINCT.
+//! - [`accumulators`]: the aggregate functions, in columns: one slot per group. [`calls`]: with FILTER and arguments. [`distinct`]:
+//!   DISTINCT.
 //! - [`interned`]: byte strings with numbers; [`keys`]: from keys to slots. [`groups`]: keys and slots, and what a batch changed.
 //! - [`windowed`]: the operator for everything but sessions: groups per pane or window, or one table for all. [`sessions`]: sessions.
 //! - [`spec`]: what is aggregated, by what, and how it is emitted; makes the operators.

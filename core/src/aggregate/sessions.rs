@@ -58,7 +58,8 @@ pub(super) struct Sessions {
     sequence: i64,
 }
 
-/// A session that ends at the watermark is open still, and its window closes what is built on it then: so that has to wait a microsecond longer.
+/// A session that ends at the watermark is open still, and its window closes what is built on it then: so that has to wait a microsecond
+/// longer.
 fn held(watermark: Watermark) -> Watermark {
     match watermark {
         Watermark::At(Timestamp(time)) => Watermark::At(Timestamp(time.saturating_sub(1))),

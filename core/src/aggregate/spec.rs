@@ -253,8 +253,8 @@ impl OperatorFactory for Aggregate {
         }
     }
 
-    /// What the stored state means: keys, windows and aggregates, down to the columns of the tables, and their types. Names that are given on the
-    /// way are no part of it.
+    /// What the stored state means: keys, windows and aggregates, down to the columns of the tables, and their types. Names that are given
+    /// on the way are no part of it.
     fn fingerprint(&self) -> String {
         let types = self.key_types().unwrap_or_default();
         let keys = self.origins.keys.iter().zip(types).map(|((_, expression), data_type)| format!("{expression}: {data_type}"));

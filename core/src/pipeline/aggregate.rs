@@ -1,8 +1,8 @@
 //! GROUP BY and DISTINCT as nodes of a logical plan.
 //!
-//! DataFusion's own node would be optimized as if all input were there, so it is replaced between the analyzer and the optimizer: below stands a
-//! projection of keys, times and arguments under names of their own, which the optimizer may treat as any other; the node itself goes by
-//! these names. Its output has the columns of the node that it replaces.
+//! DataFusion's own node would be optimized as if all input were there, so it is replaced between the analyzer and the optimizer: below
+//! stands a projection of keys, times and arguments under names of their own, which the optimizer may treat as any other; the node itself
+//! goes by these names. Its output has the columns of the node that it replaces.
 
 use super::config_error;
 use super::lineage::{resolved, shown};

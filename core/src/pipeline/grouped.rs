@@ -24,8 +24,8 @@ impl Stream {
 }
 
 impl GroupedStream {
-    /// A row per group: its keys, then these aggregates. Name them by `alias`, or they are called as they are written. Without aggregates each
-    /// group is a row as soon as it is there.
+    /// A row per group: its keys, then these aggregates. Name them by `alias`, or they are called as they are written. Without aggregates
+    /// each group is a row as soon as it is there.
     ///
     /// # Errors
     /// `Config` if an expression names an unknown column, or if its types don't fit.

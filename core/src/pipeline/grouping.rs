@@ -265,8 +265,8 @@ fn check_windows(node: &AggregateNode, ending: &Ending, emit: Emit) -> Result<()
     }
 }
 
-/// What bounds the groups is an event time downstream; nothing else is. A grouping that goes by processing time says so in its watermark, which
-/// bounds its windows as that of an event time does.
+/// What bounds the groups is an event time downstream; nothing else is. A grouping that goes by processing time says so in its watermark,
+/// which bounds its windows as that of an event time does.
 fn times_of(ending: &Ending, layout: &[OutputColumn], input: &Input<'_>) -> Result<Times> {
     let chosen = match ending.time {
         GroupTime::Window { clock: Clock::EventTime | Clock::ProcessingTime, .. } => {

@@ -1,8 +1,8 @@
 //! What a column of a logical plan is computed from: an expression over columns of the tables, or of the nearest step that is more than
 //! expressions: a union, a closure, a process function, the elements of a list.
 //!
-//! State goes by it: a column of another name is the same column if it is computed from the same, and none if not. It is told of the plan as it was
-//! written, before the optimizer, which may write the same in other ways in another version.
+//! State goes by it: a column of another name is the same column if it is computed from the same, and none if not. It is told of the plan
+//! as it was written, before the optimizer, which may write the same in other ways in another version.
 
 use super::aggregate::AggregateNode;
 use super::closure::MapBatchesNode;

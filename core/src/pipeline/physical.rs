@@ -442,7 +442,8 @@ fn check_filter_of_updates(predicate: &Expr, is_key: &dyn Fn(&Column) -> bool) -
     }
 }
 
-/// An expression over positions, in which conditions [guard](guard) what may fail. Integer arithmetic that overflows is an error: a wrapped sum is a wrong answer that nobody notices.
+/// An expression over positions, in which conditions [guard](guard) what may fail. Integer arithmetic that overflows is an error: a wrapped
+/// sum is a wrong answer that nobody notices.
 pub(super) fn physical(expression: &Expr, schema: &DFSchema, columns: &[usize]) -> Result<Arc<dyn PhysicalExpr>> {
     let made = create_physical_expr(expression, schema, &ExecutionProps::new(), &Default::default()).map_err(config_error)?;
     let guard = |part: Arc<dyn PhysicalExpr>| {

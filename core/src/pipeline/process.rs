@@ -1,7 +1,7 @@
 //! Process functions in a plan: a node of the logical plan, and what the planner makes of it.
 //!
-//! Below the node stands a projection of the rows' columns and then the keys, under names of their own, which the optimizer treats as any other; the
-//! node finds both by their positions.
+//! Below the node stands a projection of the rows' columns and then the keys, under names of their own, which the optimizer treats as any
+//! other; the node finds both by their positions.
 
 use super::aggregate::decoded;
 use super::config_error;
@@ -41,13 +41,15 @@ impl Stream {
 }
 
 impl KeyedStream {
-    /// What a function with state and timers makes of the rows and the watermarks: see [`crate::process`]. `id` names the operator in errors and in
-    /// `explain`, and its state in the checkpoint: it is unique in the job. `make` declares the states and makes the function.
+    /// What a function with state and timers makes of the rows and the watermarks: see [`crate::process`]. `id` names the operator in
+    /// errors and in `explain`, and its state in the checkpoint: it is unique in the job. `make` declares the states and makes the
+    /// function.
     ///
     /// The columns that come out are those of the function's output; none of them is an event time.
     ///
     /// # Errors
-    /// `Config` if the output's columns can't be told from its type, if a key is an unknown column, if there is none, or if states are declared wrongly.
+    /// `Config` if the output's columns can't be told from its type, if a key is an unknown column, if there is none, or if states are
+    /// declared wrongly.
     pub fn process<F: ProcessFunction>(self, id: &str, make: impl FnOnce(&mut States) -> F) -> Result<Stream>
     where
         F::Output: DeserializeOwned,
@@ -56,8 +58,8 @@ impl KeyedStream {
         self.process_with_schema(id, Arc::new(schema), make)
     }
 
-    /// As [`process`](Self::process), with the columns that come out given: for types whose columns can't be told from them, and for TIMESTAMPs, which an
-    /// `i64` of microseconds is written into.
+    /// As [`process`](Self::process), with the columns that come out given: for types whose columns can't be told from them, and for
+    /// TIMESTAMPs, which an `i64` of microseconds is written into.
     ///
     /// # Errors
     /// The same.

@@ -91,8 +91,8 @@ impl Stream {
         self.build(LogicalPlanBuilder::distinct)
     }
 
-    /// What a function makes of the rows, some thousands at a time. `id` names the operator in errors, and in `explain`; it is unique in the
-    /// job. `schema` are the columns that come out. The function must not depend on how rows are divided among its calls, which come
+    /// What a function makes of the rows, some thousands at a time. `id` names the operator in errors, and in `explain`; it is unique in
+    /// the job. `schema` are the columns that come out. The function must not depend on how rows are divided among its calls, which come
     /// from several threads at once.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! Which columns keep an event time.
 //!
 //! A column keeps it if it is the event time itself, an alias of it, it plus or minus a constant, or truncated, also to a DATE; or if it is
-//! a window over it, and `window_time` or `window_end` of that. A window over the batch's own time is not bounded by the watermark of its rows, but by the
-//! batch's time; behind a GROUP BY, by the watermark of that, which is the batch's time too. A watermark bounds such a column through the [`TimeBound`] that its
-//! expressions make. Nothing else is an event time downstream.
+//! a window over it, and `window_time` or `window_end` of that. A window over the batch's own time is not bounded by the watermark of its
+//! rows, but by the batch's time; behind a GROUP BY, by the watermark of that, which is the batch's time too. A watermark bounds such a
+//! column through the [`TimeBound`] that its expressions make. Nothing else is an event time downstream.
 
 use super::config_error;
 use crate::error::Result;

@@ -1,7 +1,8 @@
 //! Whether a sink in the mode `update` gets what tells the rows of a changelog apart.
 //!
-//! A row replaces the one before it of the same group, so what is written must name the group. Refused is only what clearly does not: a key that
-//! no column of the output is computed from, and that no other key decides. A window need not be named: when a row was written may tell.
+//! A row replaces the one before it of the same group, so what is written must name the group. Refused is only what clearly does not: a key
+//! that no column of the output is computed from, and that no other key decides. A window need not be named: when a row was written may
+//! tell.
 
 use super::aggregate::{AggregateNode, GroupKey};
 use super::lineage::shown;

@@ -1,7 +1,7 @@
 //! Values of users' types as a column of state.
 //!
-//! A type whose columns can be told from it is a column of that type, which every reader of the checkpoint can show. Any other is JSON text,
-//! which is readable too.
+//! A type whose columns can be told from it is a column of that type, which every reader of the checkpoint can show. Any other is JSON
+//! text, which is readable too.
 
 use super::finite;
 use crate::error::{Error, ErrorKind, Result, ResultExt};

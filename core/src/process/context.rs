@@ -9,8 +9,8 @@ use crate::time::{Timestamp, Watermark};
 use std::any::Any;
 use std::collections::HashMap;
 
-/// How many timers a key may set in one batch, while its timers fire, for times that have come already: far beyond any use, and an end to a function that
-/// does so for ever.
+/// How many timers a key may set in one batch, while its timers fire, for times that have come already: far beyond any use, and an end to a
+/// function that does so for ever.
 const MOST_AT_ONCE: u32 = 100_000;
 
 /// What is remembered of the keys of one task.
@@ -73,12 +73,12 @@ impl<O> ProcessContext<'_, O> {
         *self.late_rows += 1;
     }
 
-    /// Sets a timer. One whose time has come fires behind the rows of this batch; one that a timer of processing time sets for a processing time that
-    /// has come fires with the next batch.
+    /// Sets a timer. One whose time has come fires behind the rows of this batch; one that a timer of processing time sets for a processing
+    /// time that has come fires with the next batch.
     ///
     /// # Errors
-    /// `Config` for a timer of event time where the stream has none, and for a function whose timers set timers for ever: at the end of the stream, where
-    /// all fire, see whether [`watermark`](Self::watermark) is [`Watermark::End`].
+    /// `Config` for a timer of event time where the stream has none, and for a function whose timers set timers for ever: at the end of the
+    /// stream, where all fire, see whether [`watermark`](Self::watermark) is [`Watermark::End`].
     pub fn set_timer(&mut self, timer: Timer) -> Result<()> {
         if timer.domain == TimeDomain::EventTime {
             if !self.memory.has_event_time {

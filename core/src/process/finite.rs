@@ -1,5 +1,5 @@
-//! Whether JSON text can hold a value: it has no NaN and no infinity, and serde_json writes null for them, which reads back as another value or
-//! not at all.
+//! Whether JSON text can hold a value: it has no NaN and no infinity, and serde_json writes null for them, which reads back as another
+//! value or not at all.
 //!
 //! A serializer that writes nothing, and fails at the first such number.
 

@@ -1,19 +1,21 @@
 //! Keyed process functions: code of one's own with state and timers, behind the same traits as every other operator.
 //!
-//! What flows in: rows of a stream that is [keyed](crate::pipeline::Stream::key_by), and watermarks. What flows out: rows of a type of one's
-//! own. Spark knows this as `transformWithState`, Flink as `KeyedProcessFunction`.
+//! What flows in: rows of a stream that is [keyed](crate::pipeline::Stream::key_by), and watermarks. What flows out: rows of a type of
+//! one's own. Spark knows this as `transformWithState`, Flink as `KeyedProcessFunction`.
 //!
-//! - **Order.** Rows of a key come in the order of the input. Behind a batch's rows the watermark moves on, and timers that are due fire: first those of
-//!   processing time, then those of event time, each in the order of time, then key. Nothing depends on the number of threads.
-//! - **Event time.** [`ProcessContext::event_time`] is the row's own, or the timer's. A timer for a time `t` fires once the watermark has reached
-//!   `t`: rows before `t` are not expected any more. `--drain` ends the stream, and fires all that are left.
-//! - **Processing time** is the batch's trigger time, the same for all its rows, recorded, and repeated when the batch is run again. A timer that is due gets a
-//!   batch without rows if no rows come. `--drain` does not wait for timers of processing time.
-//! - **State** is a [`ValueState`], [`ListState`] or [`MapState`] per key, declared by name. Each is a table of the checkpoint, with the key's columns
-//!   first: a column of Arrow's type where the type can be told from the Rust type (numbers, texts, lists, structs), else JSON text, which can
-//!   hold no NaN and no infinity: such a value fails the batch. A checkpoint holds what the batch changed.
-//! - **Time to live.** A state with a [`Ttl`] forgets entries that were not written for so long. By event time an entry that was written at `w` is not there for
-//!   rows and timers at or behind `w + ttl`, however the input is cut, and goes once the watermark has passed that. By processing time it is the batch's trigger time that counts.
+//! - **Order.** Rows of a key come in the order of the input. Behind a batch's rows the watermark moves on, and timers that are due fire:
+//!   first those of processing time, then those of event time, each in the order of time, then key. Nothing depends on the number of
+//!   threads.
+//! - **Event time.** [`ProcessContext::event_time`] is the row's own, or the timer's. A timer for a time `t` fires once the watermark has
+//!   reached `t`: rows before `t` are not expected any more. `--drain` ends the stream, and fires all that are left.
+//! - **Processing time** is the batch's trigger time, the same for all its rows, recorded, and repeated when the batch is run again. A
+//!   timer that is due gets a batch without rows if no rows come. `--drain` does not wait for timers of processing time.
+//! - **State** is a [`ValueState`], [`ListState`] or [`MapState`] per key, declared by name. Each is a table of the checkpoint, with the
+//!   key's columns first: a column of Arrow's type where the type can be told from the Rust type (numbers, texts, lists, structs), else
+//!   JSON text, which can hold no NaN and no infinity: such a value fails the batch. A checkpoint holds what the batch changed.
+//! - **Time to live.** A state with a [`Ttl`] forgets entries that were not written for so long. By event time an entry that was written at
+//!   `w` is not there for rows and timers at or behind `w + ttl`, however the input is cut, and goes once the watermark has passed that. By
+//!   processing time it is the batch's trigger time that counts.
 //! - **What is atomic**: nothing here. A failure fails the batch; state, timers and output are those of the last commit.
 
 mod codec;
@@ -38,8 +40,8 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::time::Duration;
 
-/// What is done with the rows and timers of each key. One value serves all keys, from several threads at once: what it must remember it keeps in
-/// states, which it gets from [`States`] when it is made.
+/// What is done with the rows and timers of each key. One value serves all keys, from several threads at once: what it must remember it
+/// keeps in states, which it gets from [`States`] when it is made.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -97,8 +99,8 @@ use std::time::Duration;
 pub trait ProcessFunction: Send + Sync + 'static {
     /// The key: the type of its column, or for several columns a tuple in their order, or a struct with their names.
     type Key: DeserializeOwned;
-    /// A row that comes in. Columns and fields are matched by name, other columns are passed over; a column that can be null is an `Option`. A TIMESTAMP is read
-    /// as microseconds into an `i64`, or as a time of the crate `chrono`.
+    /// A row that comes in. Columns and fields are matched by name, other columns are passed over; a column that can be null is an
+    /// `Option`. A TIMESTAMP is read as microseconds into an `i64`, or as a time of the crate `chrono`.
     type Input: DeserializeOwned;
     /// A row that goes out.
     type Output: Serialize;

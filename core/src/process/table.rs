@@ -1,8 +1,9 @@
-//! One state of a function: for each key the entries that it has, each at a place of its own. A value has one place, a list has numbers, a map its keys.
+//! One state of a function: for each key the entries that it has, each at a place of its own. A value has one place, a list has numbers, a
+//! map its keys.
 //!
-//! What the checkpoint holds: the key's columns, the place, the value, and when the entry dies if the state has a time to live. An entry never dies
-//! earlier for being written again by an older row. It can for being removed and made anew, so a row may die before one that it hides: what has died is
-//! therefore removed from the checkpoint too, and not left to the watermark ([`StateTable::expires`]).
+//! What the checkpoint holds: the key's columns, the place, the value, and when the entry dies if the state has a time to live. An entry
+//! never dies earlier for being written again by an older row. It can for being removed and made anew, so a row may die before one that it
+//! hides: what has died is therefore removed from the checkpoint too, and not left to the watermark ([`StateTable::expires`]).
 
 use super::codec::Codec;
 use super::keys::{Key, Keys};

@@ -56,8 +56,8 @@ impl Language {
         }
     }
 
-    /// The same language, in which aggregates are named with the casts of their arguments: DataFusion's names leave them out, so `sum(v)` and
-    /// `sum(CAST(v AS DOUBLE))` are called the same.
+    /// The same language, in which aggregates are named with the casts of their arguments: DataFusion's names leave them out, so `sum(v)`
+    /// and `sum(CAST(v AS DOUBLE))` are called the same.
     pub(crate) fn naming_casts(&self) -> Self {
         let mut language = self.clone();
         language.planners.insert(0, Arc::new(NamedCasts));

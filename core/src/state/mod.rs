@@ -6,8 +6,8 @@
 //! without the operator that wrote them ([`merge`]), which is how chains are kept short.
 //!
 //! The first columns of every table of a keyed operator are the operator's key, in the order of its key expressions, whatever else belongs
-//! to the table's own key: so a row's owner can be told from the row. A row's key group, a number below [`KEY_GROUPS`], decides which task owns it. It is a function of the key's values alone
-//! ([`key_groups`]), so that state can be handed to any number of tasks.
+//! to the table's own key: so a row's owner can be told from the row. A row's key group, a number below [`KEY_GROUPS`], decides which task
+//! owns it. It is a function of the key's values alone ([`key_groups`]), so that state can be handed to any number of tasks.
 
 mod codec;
 mod key;
@@ -32,8 +32,9 @@ pub struct StateTable {
     pub name: String,
     /// How many of the first columns are the key. Zero is a table of at most one row.
     pub key_columns: usize,
-    /// The column, a TIMESTAMP in microseconds, that says until when a row lives: it is dead once the operator's watermark has reached it, and
-    /// need not be removed. None if rows live until they are removed. The row of a key that went dies no earlier than those that it hides.
+    /// The column, a TIMESTAMP in microseconds, that says until when a row lives: it is dead once the operator's watermark has reached it,
+    /// and need not be removed. None if rows live until they are removed. The row of a key that went dies no earlier than those that it
+    /// hides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<usize>,
 }

@@ -1,8 +1,8 @@
 //! UNNEST: a row for each element of a list, columns for the fields of a struct.
 //!
-//! Semantics are DataFusion's. Lists that are unnested side by side go in step, the shorter ones padded with nulls. A row whose lists are all
-//! empty or null vanishes, unless nulls are preserved: then a null list counts as one null. A list of lists that is unnested at depth 2 is
-//! taken apart level by level, the deepest request first, and joins the others at the level that they share.
+//! Semantics are DataFusion's. Lists that are unnested side by side go in step, the shorter ones padded with nulls. A row whose lists are
+//! all empty or null vanishes, unless nulls are preserved: then a null list counts as one null. A list of lists that is unnested at depth 2
+//! is taken apart level by level, the deepest request first, and joins the others at the level that they share.
 
 use crate::batch::BatchContext;
 use crate::error::{Error, ErrorKind, Result, ResultExt};

@@ -1,7 +1,7 @@
 //! The functions of SQL that make windows and read them.
 //!
-//! A window is a struct of `start` and `end`. `tumble` is a function like any other; `hop`, `cumulate` and `session` give no single window per
-//! row, so they stand in GROUP BY alone, where the planner takes them out.
+//! A window is a struct of `start` and `end`. `tumble` is a function like any other; `hop`, `cumulate` and `session` give no single window
+//! per row, so they stand in GROUP BY alone, where the planner takes them out.
 
 use super::{WindowSpec, check_times};
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! How far times and lengths may reach, so that no sum of a time and a window's lengths is beyond what 64 bits of microseconds hold.
 //!
-//! Lengths are checked when the query is planned, times when a row is put into its windows. Behind these checks, windows are computed with plain
-//! arithmetic.
+//! Lengths are checked when the query is planned, times when a row is put into its windows. Behind these checks, windows are computed with
+//! plain arithmetic.
 
 use crate::error::{Error, Result};
 use crate::time::Timestamp;

@@ -1,8 +1,8 @@
 //! State in the checkpoint: per table of a source or an operator a short chain of layers, oldest first.
 //!
 //! What flows in: what a batch changed. What flows out: the complete list of live layers for the batch's record, and an object for each
-//! that is new, which any Arrow reader opens. Nothing is atomic here: objects are garbage until a record names them. What can fail: reading a
-//! layer that is to be merged, which is `Corrupt` if it is damaged or missing.
+//! that is new, which any Arrow reader opens. Nothing is atomic here: objects are garbage until a record names them. What can fail: reading
+//! a layer that is to be merged, which is `Corrupt` if it is damaged or missing.
 //!
 //! Small changes stand inline in the record, as base64, and are kept in memory, so that a nearly empty batch reads nothing and writes
 //! no object of state. Merging is planned by [`crate::protocol::compaction`].

@@ -6,7 +6,8 @@
 //!
 //! - [`settings`]: when to cut and when to end; [`pacer`]: the decisions.
 //! - [`open`]: taking over a job; [`recovery`]: where it stands.
-//! - [`input`]: the sources; [`idleness`]: whether they hold others back; [`statics`]: tables that are read once. [`committer`]: the thread that commits batch n while n+1 runs; [`ledger`]: what it writes.
+//! - [`input`]: the sources; [`idleness`]: whether they hold others back; [`statics`]: tables that are read once. [`committer`]: the thread
+//!   that commits batch n while n+1 runs; [`ledger`]: what it writes.
 
 mod committer;
 mod idleness;

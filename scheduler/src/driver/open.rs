@@ -1,7 +1,8 @@
 //! Taking over a job.
 //!
-//! IMPORTANT: the order of the steps is the protocol. The program and the sinks' places are checked against the log; then the opening is committed, which shuts
-//! out every earlier driver; only then sinks are claimed, what was committed is published to the end, and leftovers go.
+//! IMPORTANT: the order of the steps is the protocol. The program and the sinks' places are checked against the log; then the opening is
+//! committed, which shuts out every earlier driver; only then sinks are claimed, what was committed is published to the end, and leftovers
+//! go.
 
 use super::committer::publish;
 use super::input::Input;
@@ -50,8 +51,9 @@ impl Driver {
     /// Takes over a job: from here on, no earlier driver can commit. Publishes what was committed and not yet published.
     ///
     /// # Errors
-    /// `Config` if the program does not fit the checkpoint, or a sink's place belongs to another job or overlaps the checkpoint; `Corrupt` if the checkpoint is
-    /// damaged; `Unavailable` if a store or a static table can't be reached; `BadData` if a static table holds a bad row.
+    /// `Config` if the program does not fit the checkpoint, or a sink's place belongs to another job or overlaps the checkpoint; `Corrupt`
+    /// if the checkpoint is damaged; `Unavailable` if a store or a static table can't be reached; `BadData` if a static table holds a bad
+    /// row.
     pub fn open(mut job: Job, settings: DriverSettings, checkpoint: Store, seams: Seams, observer: Arc<dyn Observer>) -> Result<Self> {
         let plan = Arc::clone(&job.plan);
         places::check_apart(&plan, checkpoint.location())?;

@@ -257,8 +257,8 @@ impl Gathered<'_> {
         self.pool.install(|| operator.checkpoint())
     }
 
-    /// The source's watermark behind this batch's rows. It goes by the latest of all rows ever read, for the delay may be another one than it
-    /// was; and it never goes back.
+    /// The source's watermark behind this batch's rows. It goes by the latest of all rows ever read, for the delay may be another one than
+    /// it was; and it never goes back.
     fn source_watermark(&mut self, source: usize, before: Watermark, end: bool) -> Watermark {
         let output = &mut self.sources[source];
         let behind = self.plan.sources[source].settings.event_time.as_ref().and_then(|event_time| {

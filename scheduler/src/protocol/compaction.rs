@@ -1,7 +1,8 @@
 //! Which layers of a table to merge when one more is put on top.
 //!
 //! The oldest layer holds the table as it once was, those above it what changed since. Two rules, the first that applies:
-//! - when the changes outweigh the oldest layer by far, all becomes one: so state takes up, and a restore reads, a small multiple of the table;
+//! - when the changes outweigh the oldest layer by far, all becomes one: so state takes up, and a restore reads, a small multiple of the
+//!   table;
 //! - else the longest run of newest layers becomes one that is many times larger than any of them: so a chain is as long as a
 //!   logarithm of the table's size, and a byte is merged as often, and the cost of merging follows the changes, not the table.
 

@@ -131,8 +131,8 @@ pub struct SourceRecord {
     pub standing: BTreeMap<PartitionId, Standing>,
     /// The source's watermark behind this batch.
     pub watermark: Watermark,
-    /// The latest event time of each partition, over all rows ever read: what the watermark is behind of. Records of earlier versions have it
-    /// of their own rows only.
+    /// The latest event time of each partition, over all rows ever read: what the watermark is behind of. Records of earlier versions have
+    /// it of their own rows only.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latest: BTreeMap<PartitionId, Timestamp>,
     /// Whether the source no longer holds back what flows together with it.

@@ -6,10 +6,10 @@
 //!
 //! Nothing is atomic: each batch is published when it has run, and a replay that fails leaves those before it. It begins in an empty place.
 //!
-//! What can fail: a replay that can't be exact stops. That is `Config` where the program or the range of batches does not fit: a source that
-//! is not in the program, operators whose state means something else (from batch 0 on they may: all state is empty there), state that is no
-//! longer retained, rows that are more or fewer than recorded, a static table that became another one on the way. It is `Unavailable` where
-//! a range, or a static table as it was, can't be read again.
+//! What can fail: a replay that can't be exact stops. That is `Config` where the program or the range of batches does not fit: a source
+//! that is not in the program, operators whose state means something else (from batch 0 on they may: all state is empty there), state that
+//! is no longer retained, rows that are more or fewer than recorded, a static table that became another one on the way. It is `Unavailable`
+//! where a range, or a static table as it was, can't be read again.
 //!
 //! - [`again`]: recorded ranges as splits. [`place`]: where the output may go. [`diff`]: rows compared as multisets.
 

@@ -1,12 +1,13 @@
 //! Files as a sink: a directory, or a prefix in a bucket, that holds only committed files.
 //!
 //! What flows in: rows, per lane. While the batch runs each lane writes one file below `_staged/`, in a directory of this driver's own.
-//! Publication moves each file to its final name, `<batch>-<part>.<extension>`, by a rename (a server-side copy on object stores). Nothing here is
-//! atomic but the single move: which files belong to a batch is decided by the commit record, and the moves are repeated until all are done.
+//! Publication moves each file to its final name, `<batch>-<part>.<extension>`, by a rename (a server-side copy on object stores). Nothing
+//! here is atomic but the single move: which files belong to a batch is decided by the commit record, and the moves are repeated until all
+//! are done.
 //!
-//! A staged file that is missing has been moved already. Where the published one is missing too, an earlier driver may have published it, and
-//! a reader may have taken it away: that is told, and no error. Only for what this driver has staged itself is it `Corrupt`, for that was
-//! there a moment ago.
+//! A staged file that is missing has been moved already. Where the published one is missing too, an earlier driver may have published it,
+//! and a reader may have taken it away: that is told, and no error. Only for what this driver has staged itself is it `Corrupt`, for that
+//! was there a moment ago.
 //!
 //! The object `_waterclock` names the job and the sink that the place belongs to. A place with another owner, with foreign files, or
 //! with files of batches that the log does not know is refused, never overwritten.

@@ -90,8 +90,8 @@ impl Adapter {
         self.function.order_bys().last().is_some_and(|order| is_arrival(&order.expr))
     }
 
-    /// The state with other names for what rows are ordered by. The function names it by the expressions, and these by the places of columns, which
-    /// may be others in the next process.
+    /// The state with other names for what rows are ordered by. The function names it by the expressions, and these by the places of
+    /// columns, which may be others in the next process.
     fn with_orderings(&self, mut state: Vec<ArrayRef>, name: impl Fn(usize, &Field) -> String) -> Result<Vec<ArrayRef>> {
         if !self.collects_by_arrival() {
             return Ok(state);

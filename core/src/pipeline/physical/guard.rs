@@ -1,8 +1,8 @@
 //! AND and OR that guard: `v <> 0 AND 10 / v > 1` divides by no zero, whatever the rows beside it are.
 //!
-//! What can't fail is computed first, whichever side it stands on: the optimizer merges conditions of subqueries into one, and makes
-//! CASE with a boolean result AND and OR. What can fail is then computed only for the rows that are not decided yet. So whether a row is an error
-//! depends on the row alone, not on how many of its batch pass.
+//! What can't fail is computed first, whichever side it stands on: the optimizer merges conditions of subqueries into one, and makes CASE
+//! with a boolean result AND and OR. What can fail is then computed only for the rows that are not decided yet. So whether a row is an
+//! error depends on the row alone, not on how many of its batch pass.
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{and_kleene, is_null, not, or_kleene};

@@ -94,8 +94,8 @@ impl Planner {
     }
 }
 
-/// What the joined rows say of time, and what they mean. Static rows stay as they are, so a key of the stream's goes on to be one if the rows
-/// that it meets depend on it alone.
+/// What the joined rows say of time, and what they mean. Static rows stay as they are, so a key of the stream's goes on to be one if the
+/// rows that it meets depend on it alone.
 fn of_rows(join: &Join, sides: &Sides, stream: &LogicalPlan, from: &Translated) -> Result<(Times, Nature)> {
     let others = join.schema.fields().len() - from.times.len();
     let none = vec![None; others];

@@ -1,5 +1,5 @@
-//! What functions give is what a plain computation over all rows gives, however the input is cut, and wherever the operator starts again from its
-//! checkpoints.
+//! What functions give is what a plain computation over all rows gives, however the input is cut, and wherever the operator starts again
+//! from its checkpoints.
 
 use super::machine::{Machine, Planned, Row};
 use proptest::prelude::*;
