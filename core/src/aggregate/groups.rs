@@ -113,6 +113,11 @@ impl Groups {
         &self.new
     }
 
+    /// How many groups there are.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// All slots, in the order of their keys.
     pub(super) fn all(&self) -> Vec<u32> {
         self.by_key(self.keys.slots())

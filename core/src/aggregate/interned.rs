@@ -99,6 +99,11 @@ impl Interned {
         self.span(number).map(|span| span.owner)
     }
 
+    /// How many numbers are in use.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
     /// The numbers in use, ascending.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
         (0u32..).zip(&self.spans).filter(|(_, span)| span.is_used()).map(|(number, _)| number)

@@ -73,6 +73,15 @@ impl KeyTable {
         }
     }
 
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::One(slot) => usize::from(slot.is_some()),
+            Self::Numbers(table) => table.table.len(),
+            Self::Bytes(_, slots) => slots.len(),
+        }
+    }
+
     /// The slots in use, ascending.
     pub(super) fn slots(&self) -> Vec<u32> {
         match self {
@@ -174,6 +183,7 @@ mod tests {
                     table.remove(slot);
                     prop_assert!(!table.contains(slot));
                 }
+                prop_assert_eq!(table.len(), model.len());
                 let mut slots: Vec<u32> = model.values().copied().collect();
                 slots.sort_unstable();
                 prop_assert_eq!(table.slots(), slots);

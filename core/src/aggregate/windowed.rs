@@ -230,8 +230,11 @@ impl Windowed {
             {
                 self.emit_slots(WHOLE, groups, &groups.by_key(slots.clone()), output)?;
             }
-            if let Some(groups) = self.units.get_mut(&WHOLE) {
-                slots.into_iter().for_each(|slot| groups.remove(slot));
+            match self.units.get_mut(&WHOLE) {
+                // A day that ends takes all groups along.
+                Some(groups) if groups.len() == slots.len() => drop(self.units.remove(&WHOLE)),
+                Some(groups) => slots.into_iter().for_each(|slot| groups.remove(slot)),
+                None => {}
             }
         }
         Ok(())

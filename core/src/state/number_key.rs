@@ -5,7 +5,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// One or two numbers, any of them null. Ordered by value within the null keys and within the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,12 +17,12 @@ pub(crate) struct NumberKey {
 
 impl NumberKey {
     /// The same in every process and version.
+    #[inline]
     pub(crate) fn hash(self) -> u64 {
-        let mut bytes = [0; 17];
+        let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.values[0].to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.values[1].to_le_bytes());
-        bytes[16] = self.nulls;
-        xxh3_64(&bytes)
+        bytes[8..].copy_from_slice(&self.values[1].to_le_bytes());
+        xxh3_64_with_seed(&bytes, u64::from(self.nulls))
     }
 }
 
