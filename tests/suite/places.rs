@@ -37,6 +37,19 @@ fn records(place: &Place) -> usize {
     log::records(&place.path("checkpoint")).len()
 }
 
+/// The same directory, by another way.
+#[test]
+fn a_sink_within_its_source_is_refused_whatever_it_is_called() {
+    for way in ["/in/../in/sub/", "/link/sub/", "/link/../in/"] {
+        let place = Place::new();
+        more(&place, 0);
+        std::os::unix::fs::symlink(place.path("in"), place.path("link")).unwrap();
+        place.sql(&JOB.replace("/out/", way));
+        Invocation::job(&place).arg("--until-caught-up").finish().expect(2).says(&["can't read what it writes"]);
+        assert!(!place.path("in/sub").exists());
+    }
+}
+
 #[test]
 fn a_sink_that_moved_is_refused_before_the_opening() {
     for new_input in [false, true] {

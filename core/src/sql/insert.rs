@@ -1,6 +1,7 @@
 //! INSERT INTO: the query planned alone, then fitted to the sink's columns.
 
 use super::SqlContext;
+use super::not_null::not_null;
 use super::statements::{Insert, Script};
 use super::tables::{declared_columns, definition};
 use crate::error::{Error, Result};
@@ -48,6 +49,9 @@ fn fit(query: LogicalPlan, named: &[String], declared: Option<&SchemaRef>) -> Re
     for field in declared.fields() {
         let position = names.iter().position(|name| *name == field.name());
         let Some(position) = position else {
+            if !field.is_nullable() {
+                return Err(Error::config(format!("the column '{}' is NOT NULL, and nothing is given for it", field.name())));
+            }
             let null = datafusion_common::ScalarValue::try_from(field.data_type()).map_err(config_error)?;
             written.push(Expr::Literal(null, None).alias(field.name()));
             continue;
@@ -61,7 +65,9 @@ fn fit(query: LogicalPlan, named: &[String], declared: Option<&SchemaRef>) -> Re
                 given.data_type()
             )));
         }
-        written.push(cast(Expr::Column(columns[position].clone()), field.data_type().clone()).alias(field.name()));
+        let value = cast(Expr::Column(columns[position].clone()), field.data_type().clone());
+        let value = if field.is_nullable() { value } else { not_null(value, field.name()) };
+        written.push(value.alias(field.name()));
     }
     LogicalPlanBuilder::from(query).project(written).and_then(LogicalPlanBuilder::build).map_err(config_error)
 }

@@ -8,6 +8,7 @@
 pub(crate) mod functions;
 mod insert;
 pub(crate) mod language;
+mod not_null;
 mod statements;
 pub(crate) mod syntax;
 mod tables;

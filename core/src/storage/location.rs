@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use url::Url;
 
 /// A URL such as `s3://bucket/bids/`, `file:///data/bids/` or `nexmark://bid?events=1000`. A text without a scheme is a local
@@ -107,10 +107,12 @@ impl Location {
         Ok(Self { url })
     }
 
-    /// Whether one location is the other or lies below it, or the other way round.
+    /// Whether one location is the other or lies below it, or the other way round; of local ones by what links and `..` lead to.
     pub fn overlaps(&self, other: &Location) -> bool {
         let segments = |location: &Location| -> Vec<String> {
-            location.url.path().split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
+            let local = location.local_path().map(|path| real(&path).to_string_lossy().into_owned());
+            let path = local.as_deref().unwrap_or(location.url.path());
+            path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
         };
         let (ours, theirs) = (segments(self), segments(other));
         let shared = ours.len().min(theirs.len());
@@ -120,6 +122,19 @@ impl Location {
     pub(crate) fn url(&self) -> &Url {
         &self.url
     }
+}
+
+/// The path without links and `..`, as far as it exists; what does not can be no link.
+fn real(path: &Path) -> PathBuf {
+    let mut real = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(real.pop()),
+            other => real.push(other),
+        }
+        real = real.canonicalize().unwrap_or(real);
+    }
+    real
 }
 
 impl fmt::Display for Location {
@@ -179,5 +194,7 @@ mod tests {
         assert!(parse("file:///a/b/").overlaps(&parse("file:///a/b")));
         assert!(!parse("file:///a/b").overlaps(&parse("file:///a/bc")));
         assert!(!parse("s3://x/a").overlaps(&parse("s3://y/a")));
+        assert!(parse("/nowhere/b/../c").overlaps(&parse("file:///nowhere/c/d")));
+        assert!(!parse("/nowhere/b/../c").overlaps(&parse("file:///nowhere/b")));
     }
 }

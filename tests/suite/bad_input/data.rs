@@ -227,3 +227,19 @@ fn a_column_that_must_not_be_null_is_named() {
         assert!(dead.len() == 1 && dead[0].contains(said[1]), "{dead:?}");
     }
 }
+
+/// What a sink's table promises is kept, or the batch fails.
+#[test]
+fn a_null_for_a_column_that_takes_none_fails_the_batch() {
+    let place = Place::new();
+    place.write("in/0.json", "{\"id\": 1}\n");
+    place.sql(
+        "CREATE UNBOUNDED EXTERNAL TABLE t (id BIGINT) STORED AS JSON LOCATION 'file://{root}/in/';
+         CREATE EXTERNAL TABLE o (id BIGINT NOT NULL) STORED AS JSON LOCATION 'file://{root}/out/';
+         INSERT INTO o SELECT nullif(id, 2) FROM t;",
+    );
+    run(&place).expect(0);
+    place.write("in/1.json", "{\"id\": 3}\n{\"id\": 2}\n");
+    run(&place).expect(3).says(&["'id', which is NOT NULL", "coalesce"]);
+    assert_eq!(rows(&place), 1);
+}
