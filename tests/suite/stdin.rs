@@ -7,15 +7,21 @@ use rustix::process::Signal;
 use std::fs;
 use std::io::Write;
 
-/// The rows come when they come: one batch is what has arrived first, and nothing only if the input ends before.
-#[test]
-fn once_waits_for_the_first_rows() {
+/// A job that copies what it reads from its standard input.
+fn place() -> Place {
     let place = Place::new();
     place.sql(
         "CREATE UNBOUNDED EXTERNAL TABLE lines (k BIGINT) STORED AS JSON LOCATION 'stdin://';
          CREATE EXTERNAL TABLE result STORED AS JSON LOCATION 'file://{root}/out/';
          INSERT INTO result SELECT k FROM lines;",
     );
+    place
+}
+
+/// The rows come when they come: one batch is what has arrived first, and nothing only if the input ends before.
+#[test]
+fn once_waits_for_the_first_rows() {
+    let place = place();
     let (reader, mut writer) = std::io::pipe().unwrap();
     let mut job = Invocation::job(&place).arg("--once").piped(reader).start();
     job.until("it has been opened", || !records(&place.path("checkpoint")).is_empty());
@@ -30,12 +36,7 @@ fn once_waits_for_the_first_rows() {
 
 #[test]
 fn a_job_that_waits_for_its_end_ends_when_it_is_told_to() {
-    let place = Place::new();
-    place.sql(
-        "CREATE UNBOUNDED EXTERNAL TABLE lines (k BIGINT) STORED AS JSON LOCATION 'stdin://';
-         CREATE EXTERNAL TABLE result STORED AS JSON LOCATION 'file://{root}/out/';
-         INSERT INTO result SELECT k FROM lines;",
-    );
+    let place = place();
     let (reader, mut writer) = std::io::pipe().unwrap();
     let mut job = Invocation::catch_up(&place).piped(reader).start();
     writer.write_all(b"{\"k\": 1}\n").unwrap();
