@@ -216,6 +216,6 @@ impl Morsels for Rows {
         let batch = RecordBatch::try_new(schema(), vec![values, times]).and_then(|batch| batch.project(&self.scan.projection));
         let rows_made = batch.or_error(ErrorKind::Internal, || "making rows".into())?;
         let origin = Origin { input: Arc::clone(&self.input), positions: Positions::Rows(rows.start + 1) };
-        Ok(Some(Morsel { rows: rows_made, origin, bad: Vec::new(), skipped: Skipped::default() }))
+        Ok(Some(Morsel { rows: rows_made, latest: None, origin, bad: Vec::new(), skipped: Skipped::default() }))
     }
 }

@@ -100,12 +100,14 @@ pub struct Scan {
     pub filters: Vec<Expr>,
     /// The event-time column, as an index into the source's schema, always part of the projection.
     pub event_time: Option<usize>,
+    /// Whether the watermark alone needs the event time, and no consumer does: see [`Morsel::latest`].
+    pub watermark_only: bool,
 }
 
 impl Scan {
     /// All columns of a schema.
     pub fn all(schema: &SchemaRef) -> Self {
-        Self { projection: (0..schema.fields().len()).collect(), filters: Vec::new(), event_time: None }
+        Self { projection: (0..schema.fields().len()).collect(), filters: Vec::new(), event_time: None, watermark_only: false }
     }
 
     /// The schema of the morsels.
@@ -207,6 +209,10 @@ pub trait Morsels: Send {
 pub struct Morsel {
     /// The rows that could be read, in the scan's columns.
     pub rows: RecordBatch,
+    /// The latest event time of the rows, where the source knows it without reading them all, and vouches for it: none of them is null
+    /// or outside the years that are plausible. The values of that column are then left out: they are null. Only of a scan whose event
+    /// time is for the [watermark only](Scan::watermark_only).
+    pub latest: Option<Timestamp>,
     /// Where they stand.
     pub origin: Origin,
     /// Rows that could not be read.

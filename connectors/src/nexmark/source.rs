@@ -246,7 +246,7 @@ impl Morsels for Rows {
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
         let batch = batch.or_error(ErrorKind::Internal, || "making rows".into())?;
         let origin = Origin { input: Arc::clone(input), positions: Positions::Rows(rows.start + 1) };
-        Ok(Some(Morsel { rows: batch, origin, bad: Vec::new(), skipped: Skipped::default() }))
+        Ok(Some(Morsel { rows: batch, latest: None, origin, bad: Vec::new(), skipped: Skipped::default() }))
     }
 }
 
@@ -272,7 +272,7 @@ mod tests {
     }
 
     fn rows(source: &dyn Source, cut: &Cut) -> u64 {
-        let scan = Arc::new(Scan { projection: vec![], filters: vec![], event_time: None });
+        let scan = Arc::new(Scan { projection: vec![], filters: vec![], event_time: None, watermark_only: false });
         let count = |split: Box<dyn Split>| {
             let mut morsels = futures::executor::block_on(split.fetch()).unwrap();
             std::iter::from_fn(move || morsels.next().unwrap()).map(|morsel| morsel.rows.num_rows() as u64).sum::<u64>()

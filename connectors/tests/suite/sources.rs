@@ -22,7 +22,7 @@ use waterclock_core::time::Timestamp;
 type Make<'a> = &'a dyn Fn() -> Box<dyn Source>;
 
 fn read_columns(place: &Place, source: &dyn Source, cut: &Cut, projection: &[usize]) -> RecordBatch {
-    let scan = Arc::new(Scan { projection: projection.to_vec(), filters: Vec::new(), event_time: None });
+    let scan = Arc::new(Scan { projection: projection.to_vec(), filters: Vec::new(), event_time: None, watermark_only: false });
     let schema = scan.projected(&source.schema()).unwrap();
     let partitions: Vec<&PartitionId> = cut.partitions.iter().map(|range| &range.partition).collect();
     let mut batches = Vec::new();

@@ -112,13 +112,13 @@ fn scan_of(settings: &SourceSettings, schema: &SchemaRef, queries: &[(SinkSettin
         Some(event_time) => Some(schema.index_of(&event_time.column).map_err(|cause| Error::config("event time").caused_by(cause))?),
         None => None,
     };
-    columns.extend(event_time);
+    let watermark_only = event_time.is_some_and(|column| columns.insert(column));
     // A row is of no use only if no consumer wants it: one without a condition wants all.
     let filters = match filters.as_slice() {
         [Some(only)] => datafusion_expr::utils::split_conjunction(only).into_iter().cloned().collect(),
         several => several.iter().cloned().collect::<Option<Vec<_>>>().and_then(disjunction).into_iter().collect(),
     };
-    Ok(Scan { projection: columns.into_iter().collect(), filters, event_time })
+    Ok(Scan { projection: columns.into_iter().collect(), filters, event_time, watermark_only })
 }
 
 /// The expression with columns by their plain names.

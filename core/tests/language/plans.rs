@@ -42,6 +42,10 @@ fn the_event_time_is_always_read() {
     assert_eq!(columns(source(&job("INSERT INTO out SELECT 1 AS one FROM t").unwrap(), "t")), ["ts"]);
     assert_eq!((time("INSERT INTO out SELECT 1 AS one FROM t"), time("INSERT INTO out SELECT ts FROM t")), (Some(6), Some(6)));
     assert_eq!(source(&job("INSERT INTO out SELECT b FROM u").unwrap(), "u").scan.event_time, None);
+    let for_the_watermark_alone = |query: &str| source(&job(query).unwrap(), "t").scan.watermark_only;
+    assert!(for_the_watermark_alone("INSERT INTO out SELECT a FROM t"));
+    assert!(!for_the_watermark_alone("INSERT INTO out SELECT a FROM t WHERE ts IS NOT NULL"));
+    assert!(!for_the_watermark_alone("INSERT INTO out SELECT a FROM t; INSERT INTO other SELECT ts FROM t"));
 }
 
 #[test]

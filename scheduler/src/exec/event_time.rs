@@ -16,8 +16,9 @@ pub(super) fn check(morsel: &mut Morsel, column: usize, name: &str) -> Result<Op
     }
     let values = values.as_primitive::<TimestampMicrosecondType>().clone();
     let plausible = |value: Option<i64>| value.is_none_or(|value| Timestamp(value).is_plausible());
-    if values.null_count() == 0 && plausible(min(&values)) && plausible(max(&values)) {
-        return Ok(max(&values).map(Timestamp));
+    let (least, most) = (min(&values), max(&values));
+    if values.null_count() == 0 && plausible(least) && plausible(most) {
+        return Ok(most.map(Timestamp));
     }
     let good: BooleanArray = values.iter().map(|value| Some(value.is_some_and(|value| Timestamp(value).is_plausible()))).collect();
     for row in (0..values.len()).filter(|&row| !good.value(row)) {
@@ -43,7 +44,7 @@ mod tests {
         let column: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times));
         let rows = RecordBatch::try_from_iter_with_nullable([("ts", column, true)]).unwrap();
         let origin = Origin { input: "a.json".into(), positions: Positions::Rows(1) };
-        Morsel { rows, origin, bad: Vec::new(), skipped: Skipped::default() }
+        Morsel { rows, latest: None, origin, bad: Vec::new(), skipped: Skipped::default() }
     }
 
     #[test]

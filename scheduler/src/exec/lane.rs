@@ -112,8 +112,8 @@ impl LaneTask {
     }
 
     fn take(&mut self, partition: &PartitionId, mut morsel: Morsel) -> Result<(), BatchFailure> {
-        let mut latest = morsel.skipped.latest;
-        if let Some((name, column)) = &self.source.event_time {
+        let mut latest = morsel.skipped.latest.max(morsel.latest);
+        if let (Some((name, column)), None) = (&self.source.event_time, morsel.latest) {
             latest = latest.max(event_time::check(&mut morsel, *column, name).map_err(BatchFailure::Error)?);
         }
         self.take_bad(std::mem::take(&mut morsel.bad))?;

@@ -58,7 +58,7 @@ impl Morsels for NumbersLeft {
         let place = |value: &i64| Place { input: "numbers".into(), position: Position::Row(value.unsigned_abs()) };
         let bad = bad.iter().map(|value| BadRow { place: place(value), reason: "negative".into(), text: None }).collect();
         let origin = Origin { input: "numbers".into(), positions: Positions::Rows(1) };
-        Ok(Some(Morsel { rows: rows(&good), origin, bad, skipped: Skipped::default() }))
+        Ok(Some(Morsel { rows: rows(&good), latest: None, origin, bad, skipped: Skipped::default() }))
     }
 }
 

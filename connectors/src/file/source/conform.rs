@@ -3,7 +3,7 @@
 //! Text formats are decoded straight into the declared types; Parquet and Arrow files bring types of their own. Timestamps of any
 //! unit and zone become microseconds in UTC.
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 #[derive(Debug, Clone)]
 pub(super) struct Conform {
     schema: SchemaRef,
-    /// For each projected column, the file's column.
-    columns: Vec<usize>,
+    /// For each projected column, the file's column; none if it is left out.
+    columns: Vec<Option<usize>>,
     name: Arc<str>,
 }
 
@@ -32,15 +32,21 @@ impl Conform {
                 let (column, wanted) = (field.name(), field.data_type());
                 return Err(Error::bad_data(format!("the column '{column}' of {name} is {found}, which can't be read as {wanted}")));
             }
-            Ok(index)
+            Ok(Some(index))
         };
         let columns = projected.fields().iter().map(find).collect::<Result<_>>()?;
         Ok(Self { schema: Arc::clone(projected), columns, name: Arc::clone(name) })
     }
 
+    /// The same, but that a projected column is left out: its values are null.
+    pub(super) fn without(mut self, projected: usize) -> Self {
+        self.columns[projected] = None;
+        self
+    }
+
     /// The file's columns that are needed, ascending, each once.
     pub(super) fn needed(&self) -> Vec<usize> {
-        let mut needed = self.columns.clone();
+        let mut needed: Vec<usize> = self.columns.iter().flatten().copied().collect();
         needed.sort_unstable();
         needed.dedup();
         needed
@@ -50,7 +56,8 @@ impl Conform {
     pub(super) fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let needed = self.needed();
         let failed = || format!("reading {}", self.name);
-        let column = |(field, index): (&Arc<arrow::datatypes::Field>, &usize)| -> Result<ArrayRef> {
+        let column = |(field, index): (&Arc<arrow::datatypes::Field>, &Option<usize>)| -> Result<ArrayRef> {
+            let Some(index) = index else { return Ok(new_null_array(field.data_type(), batch.num_rows())) };
             let column = batch.column(needed.binary_search(index).unwrap_or_default());
             cast(column, field.data_type()).or_error(ErrorKind::BadData, || format!("the column '{}' of {}", field.name(), self.name))
         };

@@ -141,7 +141,7 @@ impl Morsels for IpcMorsels {
         let origin = Origin { input: Arc::clone(&self.name), positions: Positions::Rows(self.row + 1) };
         self.row += count as u64;
         self.current = (count < batch.num_rows()).then(|| batch.slice(count, batch.num_rows() - count));
-        Ok(Some(Morsel { rows, origin, bad: Vec::new(), skipped: Skipped::default() }))
+        Ok(Some(Morsel { rows, latest: None, origin, bad: Vec::new(), skipped: Skipped::default() }))
     }
 }
 

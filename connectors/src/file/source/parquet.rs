@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::sync::Arc;
-use waterclock_core::source::{Morsel, Morsels, Origin, Positions, Skipped};
+use waterclock_core::source::{Morsel, Morsels, Origin, Positions, Scan, Skipped};
 use waterclock_core::time::Timestamp;
 use waterclock_core::{ErrorKind, Result, ResultExt};
 
@@ -163,27 +163,46 @@ pub(super) fn divide(metadata: &ArrowReaderMetadata, range: Range, size: u64) ->
 
 /// What a split reads of a file.
 struct Reading {
-    /// Row groups that follow each other, the rows to pass over at their start, and how many rows to read.
     runs: VecDeque<Run>,
     skipped: Skipped,
-    conform: Conform,
-    mask: ProjectionMask,
+    all: Columns,
+    /// All but the event time, where the watermark alone needs that and statistics tell the latest.
+    timeless: Columns,
 }
 
+/// Row groups that follow each other.
 #[derive(Debug, Default)]
 struct Run {
     groups: Vec<usize>,
+    /// The rows to pass over at their start, and how many rows to read.
     offset: u64,
     rows: u64,
     /// The number of its first row, from 0.
     first: u64,
+    /// The latest event time, if the column itself is not read.
+    latest: Option<Timestamp>,
+}
+
+/// The columns that are read of a row group, and what they become.
+struct Columns {
+    conform: Conform,
+    mask: ProjectionMask,
+}
+
+impl Columns {
+    fn new(conform: Conform, metadata: &ArrowReaderMetadata) -> Self {
+        Self { mask: ProjectionMask::roots(metadata.parquet_schema(), conform.needed()), conform }
+    }
 }
 
 fn plan(shared: &Shared, name: &Arc<str>, metadata: &ArrowReaderMetadata, range: Range) -> Result<Reading> {
+    let Scan { projection, event_time, watermark_only, .. } = shared.layout.scan.as_ref();
     let conform = Conform::new(&shared.layout.projected, metadata.schema(), name)?;
-    let mask = ProjectionMask::roots(metadata.parquet_schema(), conform.needed());
+    let time = event_time.and_then(|time| projection.iter().position(|column| *column == time));
+    let timeless = time.map_or_else(|| conform.clone(), |time| conform.clone().without(time));
+    let (all, timeless) = (Columns::new(conform, metadata), Columns::new(timeless, metadata));
     let mut statistics = RowGroups::new(metadata, &shared.layout.schema);
-    let mut reading = Reading { runs: VecDeque::new(), skipped: Skipped::default(), conform, mask };
+    let mut reading = Reading { runs: VecDeque::new(), skipped: Skipped::default(), all, timeless };
     let mut group_start = 0;
     for (group, end) in ends(metadata).into_iter().enumerate() {
         let (from, to) = (range.start().max(group_start), range.end().min(end));
@@ -194,7 +213,10 @@ fn plan(shared: &Shared, name: &Arc<str>, metadata: &ArrowReaderMetadata, range:
                     reading.skipped.rows += to - from;
                     reading.skipped.latest = reading.skipped.latest.max(latest);
                 }
-                None => reading.add(group, from - group_start, from, to),
+                None => {
+                    let latest = if *watermark_only && is_whole { known_latest(shared, &mut statistics, group) } else { None };
+                    reading.add(Run { groups: vec![group], offset: from - group_start, rows: to - from, first: from, latest });
+                }
             }
         }
         group_start = end;
@@ -203,31 +225,44 @@ fn plan(shared: &Shared, name: &Arc<str>, metadata: &ArrowReaderMetadata, range:
 }
 
 impl Reading {
-    fn add(&mut self, group: usize, offset: u64, from: u64, to: u64) {
+    fn add(&mut self, next: Run) {
         match self.runs.back_mut() {
-            Some(run) if run.first + run.rows == from => {
-                run.groups.push(group);
-                run.rows += to - from;
+            Some(run) if run.first + run.rows == next.first && run.latest.is_some() == next.latest.is_some() => {
+                run.groups.extend(next.groups);
+                run.rows += next.rows;
+                run.latest = run.latest.max(next.latest);
             }
-            _ => self.runs.push_back(Run { groups: vec![group], offset, rows: to - from, first: from }),
+            _ => self.runs.push_back(next),
         }
+    }
+
+    fn columns(&self, run: &Run) -> &Columns {
+        if run.latest.is_some() { &self.timeless } else { &self.all }
     }
 }
 
-/// Whether a row group can be left out, and then its latest event time. With an event time only where that is known to be good in
-/// every row, and all rows of the group are of this batch: the watermark must not depend on what is left out.
+/// Whether a row group can be left out, and then its latest event time. With an event time only where all rows of the group are of this
+/// batch: the watermark must not depend on what is left out.
 fn skippable(shared: &Shared, statistics: &mut RowGroups<'_>, group: usize, is_whole: bool) -> Option<Option<Timestamp>> {
     if shared.layout.scan.filters.is_empty() || statistics.may_pass(&shared.layout.scan.filters, group) {
         return None;
     }
-    let Some(column) = shared.layout.scan.event_time else { return Some(None) };
+    if shared.layout.scan.event_time.is_none() {
+        return Some(None);
+    }
+    if is_whole { known_latest(shared, statistics, group).map(Some) } else { None }
+}
+
+/// The latest event time of a row group, where that is known to be good in every row.
+fn known_latest(shared: &Shared, statistics: &mut RowGroups<'_>, group: usize) -> Option<Timestamp> {
+    let column = shared.layout.scan.event_time?;
     let known = statistics.known(shared.layout.schema.field(column).name(), group)?;
     let time = |value: Option<ScalarValue>| match value?.cast_to(&DataType::Timestamp(TimeUnit::Microsecond, None)) {
         Ok(ScalarValue::TimestampMicrosecond(Some(time), _)) => Some(Timestamp(time)).filter(|time| time.is_plausible()),
         _ => None,
     };
     let (_, latest) = (time(known.least)?, time(known.most)?);
-    (is_whole && known.nulls == Some(0)).then_some(Some(latest))
+    (known.nulls == Some(0)).then_some(latest)
 }
 
 /// Fetches what a split reads of a large remote file.
@@ -241,9 +276,9 @@ pub(super) async fn fetch(
 ) -> Result<Input> {
     let reading = plan(shared, name, metadata, range)?;
     let mut wanted = Vec::new();
-    for group in reading.runs.iter().flat_map(|run| &run.groups) {
+    for (run, group) in reading.runs.iter().flat_map(|run| run.groups.iter().map(move |group| (run, group))) {
         for (index, column) in metadata.metadata().row_group(*group).columns().iter().enumerate() {
-            if reading.mask.leaf_included(index) {
+            if reading.columns(run).mask.leaf_included(index) {
                 let (start, length) = column.byte_range();
                 wanted.push(start..(start + length).min(size));
             }
@@ -292,7 +327,7 @@ struct ParquetMorsels {
     input: Arc<Input>,
     metadata: ArrowReaderMetadata,
     reading: Reading,
-    current: Option<ParquetRecordBatchReader>,
+    current: Option<(Run, ParquetRecordBatchReader)>,
     /// The number of the next row, from 0.
     row: u64,
 }
@@ -301,34 +336,38 @@ impl Morsels for ParquetMorsels {
     fn next(&mut self) -> Result<Option<Morsel>> {
         let skipped = std::mem::take(&mut self.reading.skipped);
         if skipped.rows > 0 {
-            return Ok(Some(self.morsel(RecordBatch::new_empty(Arc::clone(&self.shared.layout.projected)), skipped)));
+            let none = RecordBatch::new_empty(Arc::clone(&self.shared.layout.projected));
+            return Ok(Some(Morsel { skipped, ..self.morsel(none, None) }));
         }
         loop {
-            if let Some(batch) = self.current.as_mut().and_then(Iterator::next) {
+            if let Some((run, batch)) = self.current.as_mut().and_then(|(run, reader)| Some((run, reader.next()?))) {
                 let batch = batch.map_err(|error| failed_reading(&self.name, "a Parquet file", error))?;
-                let rows = self.reading.conform.apply(&batch)?;
-                return Ok(Some(self.morsel(rows, Skipped::default())));
+                let rows = self.reading.columns(run).conform.apply(&batch)?;
+                let latest = run.latest;
+                return Ok(Some(self.morsel(rows, latest)));
             }
             let Some(run) = self.reading.runs.pop_front() else { return Ok(None) };
             self.row = run.first;
-            self.current = Some(self.begin(run)?);
+            let reader = self.begin(&run)?;
+            self.current = Some((run, reader));
         }
     }
 }
 
 impl ParquetMorsels {
-    fn begin(&self, run: Run) -> Result<ParquetRecordBatchReader> {
+    fn begin(&self, run: &Run) -> Result<ParquetRecordBatchReader> {
         let count = |number: u64| usize::try_from(number).or_error(ErrorKind::BadData, || format!("{} has too many rows", self.name));
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(SharedInput(Arc::clone(&self.input)), self.metadata.clone());
-        let builder = builder.with_batch_size(self.shared.layout.settings.sizes.rows).with_projection(self.reading.mask.clone());
-        let builder = builder.with_row_groups(run.groups).with_offset(count(run.offset)?).with_limit(count(run.rows)?);
+        let sizes = self.shared.layout.settings.sizes;
+        let builder = builder.with_batch_size(sizes.rows).with_projection(self.reading.columns(run).mask.clone());
+        let builder = builder.with_row_groups(run.groups.clone()).with_offset(count(run.offset)?).with_limit(count(run.rows)?);
         builder.build().map_err(|error| broken(error, &self.name))
     }
 
-    fn morsel(&mut self, rows: RecordBatch, skipped: Skipped) -> Morsel {
+    fn morsel(&mut self, rows: RecordBatch, latest: Option<Timestamp>) -> Morsel {
         let origin = Origin { input: Arc::clone(&self.name), positions: Positions::Rows(self.row + 1) };
         self.row += rows.num_rows() as u64;
-        Morsel { rows, origin, bad: Vec::new(), skipped }
+        Morsel { rows, latest, origin, bad: Vec::new(), skipped: Skipped::default() }
     }
 }
 

@@ -4,7 +4,7 @@ use super::settings::Sizes;
 use super::*;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
 use datafusion_expr::{col, lit};
 use proptest::prelude::*;
 use std::io::Write;
@@ -475,7 +475,7 @@ fn pruning_drops_no_matching_row_and_keeps_the_latest_event_time() {
         let mut source = world.source(Format::Parquet);
         let cut = source.cut(&NO_LIMITS).unwrap();
         for filter in [col("id").lt(lit(12i64)), col("id").gt(lit(200i64)), col("name").eq(lit("nobody")), col("id").eq(lit(33i64))] {
-            let scan = Arc::new(Scan { projection: vec![0, 2], filters: vec![filter.clone()], event_time: Some(2) });
+            let scan = Arc::new(Scan { projection: vec![0, 2], filters: vec![filter.clone()], event_time: Some(2), watermark_only: false });
             let morsels = world.morsels(&source, &cut, &scan).unwrap();
             let read: Vec<i64> = morsels.iter().flat_map(|morsel| ids(&morsel.rows)).collect();
             let skipped: u64 = morsels.iter().map(|morsel| morsel.skipped.rows).sum();
@@ -494,13 +494,71 @@ fn pruning_drops_no_matching_row_and_keeps_the_latest_event_time() {
     }
 }
 
+/// Rows of which a few have no event time, or an absurd one.
+fn with_bad_times(ids: std::ops::Range<i64>, bad: &[(usize, Option<i64>)]) -> RecordBatch {
+    let rows = rows(ids);
+    let mut times: Vec<Option<i64>> = rows.column(2).as_primitive::<TimestampMicrosecondType>().iter().collect();
+    bad.iter().for_each(|(row, time)| times[*row] = *time);
+    let columns =
+        vec![Arc::clone(rows.column(0)), Arc::clone(rows.column(1)), Arc::new(TimestampMicrosecondArray::from(times)) as ArrayRef];
+    RecordBatch::try_new(rows.schema(), columns).unwrap()
+}
+
+#[test]
+fn an_event_time_for_the_watermark_alone_is_told_by_statistics() {
+    let bad_times = [(31, None), (52, Some(i64::MAX)), (73, Some(i64::MIN))];
+    for world in [World::local(), World::memory()] {
+        world.put("a", &encode(Format::Parquet, &with_bad_times(0..95, &bad_times)));
+        for max_rows in [Some(7), Some(25), None] {
+            let mut source = world.source(Format::Parquet);
+            let limits = CutLimits { max_rows, ..NO_LIMITS };
+            let mut read_whole = Vec::new();
+            loop {
+                let cut = source.cut(&limits).unwrap();
+                if cut.is_empty() {
+                    break;
+                }
+                let morsels = |watermark_only| {
+                    let scan = Scan { projection: vec![0, 2], filters: Vec::new(), event_time: Some(2), watermark_only };
+                    world.morsels(&source, &cut, &Arc::new(scan)).unwrap()
+                };
+                let (with, without) = (morsels(false), morsels(true));
+                let all_ids = |morsels: &[Morsel]| morsels.iter().flat_map(|morsel| ids(&morsel.rows)).collect::<Vec<_>>();
+                assert_eq!(all_ids(&with), all_ids(&without));
+                let times = |morsel: &Morsel| morsel.rows.column(1).as_primitive::<TimestampMicrosecondType>().iter().collect::<Vec<_>>();
+                let mut expected = with.iter().flat_map(times);
+                assert!(with.iter().all(|morsel| morsel.latest.is_none()));
+                for morsel in &without {
+                    let expected: Vec<Option<i64>> = expected.by_ref().take(morsel.rows.num_rows()).collect();
+                    match morsel.latest {
+                        None => assert_eq!(times(morsel), expected),
+                        Some(Timestamp(latest)) => {
+                            assert!(
+                                times(morsel).iter().all(Option::is_none)
+                                    && expected.iter().all(|time| time.is_some_and(|time| time <= latest))
+                            );
+                            read_whole.extend(ids(&morsel.rows));
+                        }
+                    }
+                }
+                let latest = without.iter().filter_map(|morsel| morsel.latest).max();
+                assert!(latest.is_none_or(|latest| with.iter().flat_map(times).any(|time| time == Some(latest.0))));
+            }
+            let groups_without = |bad: i64| !read_whole.contains(&(bad / 10 * 10));
+            assert!(bad_times.iter().all(|(row, _)| groups_without(*row as i64)));
+            // Of ten rows no cut of seven holds all; the last row group has five.
+            assert_eq!(read_whole.len(), if max_rows == Some(7) { 5 } else { 65 }, "{max_rows:?}");
+        }
+    }
+}
+
 #[test]
 fn rows_know_their_number_or_byte() {
     let world = World::local();
     world.put("a", &encode(Format::Parquet, &rows(0..95)));
     let mut source = world.source(Format::Parquet);
     let cut = source.cut(&NO_LIMITS).unwrap();
-    let scan = Arc::new(Scan { projection: vec![0], filters: vec![col("id").gt_eq(lit(50i64))], event_time: None });
+    let scan = Arc::new(Scan { projection: vec![0], filters: vec![col("id").gt_eq(lit(50i64))], event_time: None, watermark_only: false });
     for morsel in world.morsels(&source, &cut, &scan).unwrap() {
         for (index, id) in ids(&morsel.rows).into_iter().enumerate() {
             assert_eq!(morsel.origin.place(index).position, Position::Row(id as u64 + 1));

@@ -176,7 +176,7 @@ impl Morsels for NumberMorsels {
         let place = Place { input: "numbers".into(), position: Position::Byte(3) };
         let bad = bad.iter().map(|value| BadRow { place: place.clone(), reason: format!("{value} is negative"), text: None }).collect();
         let origin = Origin { input: "numbers".into(), positions: Positions::Rows(1) };
-        Ok(Some(Morsel { rows: rows(&good), origin, bad, skipped: Skipped::default() }))
+        Ok(Some(Morsel { rows: rows(&good), latest: None, origin, bad, skipped: Skipped::default() }))
     }
 }
 

@@ -182,7 +182,7 @@ fn decode_group(layout: &Layout, name: &Arc<str>, decoder: &mut dyn Decode, chun
     let rows = rows.project(&layout.scan.projection).or_error(ErrorKind::Internal, failed)?;
     let positions = decoded.good.iter().map(|record| Position::Byte(record.start)).collect();
     let origin = Origin { input: Arc::clone(name), positions: Positions::Each(positions) };
-    Ok(Morsel { rows, origin, bad: decoded.bad, skipped: Skipped::default() })
+    Ok(Morsel { rows, latest: None, origin, bad: decoded.bad, skipped: Skipped::default() })
 }
 
 fn decode_halves(name: &Arc<str>, decoder: &mut dyn Decode, chunk: &Chunk<'_>, records: &[Record], decoded: &mut Decoded) {
