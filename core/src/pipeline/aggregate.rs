@@ -6,28 +6,29 @@
 
 use super::config_error;
 use super::lineage::{resolved, shown};
+use super::operation::{Operation, OperationNode};
 use crate::error::{Error, Result};
 use crate::plan::readable;
 use crate::window::{WindowFunction, WindowSpec};
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchema, DFSchemaRef, Result as PlanResult};
+use datafusion_common::{Column, DFSchema, DFSchemaRef};
 use datafusion_expr::expr::AggregateFunction;
-use datafusion_expr::{Distinct, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore, cast, when};
-use std::cmp::Ordering;
+use datafusion_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, when};
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::sync::Arc;
 
-/// See the [module](self).
+/// A grouping of its input's rows. See the [module](self).
+pub(super) type AggregateNode = OperationNode<Grouping>;
+
+/// What is grouped by, and what is computed of each group.
 #[derive(Clone)]
-pub(super) struct AggregateNode {
-    pub(super) input: LogicalPlan,
+pub(super) struct Grouping {
     /// In the order of the output's columns; the calls follow.
     pub(super) keys: Vec<GroupKey>,
     /// Calls over the input's columns.
     pub(super) calls: Vec<AggregateFunction>,
-    pub(super) schema: DFSchemaRef,
     /// What each column of the output is computed from.
     pub(super) origins: Vec<Expr>,
     /// As the user wrote it, for messages.
@@ -62,7 +63,7 @@ pub(super) fn replace(plan: LogicalPlan) -> Result<LogicalPlan> {
             _ => return Ok(Transformed::no(node)),
         };
         match made {
-            Ok(made) => Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(made) }))),
+            Ok(made) => Ok(Transformed::yes(made.into_plan())),
             Err(error) => {
                 failure = Some(error);
                 Ok(Transformed::new(node, false, TreeNodeRecursion::Stop))
@@ -140,11 +141,8 @@ impl AggregateNode {
         let calls = aggregates.iter().map(|aggregate| call(aggregate, &mut below)).collect::<Result<Vec<_>>>()?;
         let of_keys = keys.iter().zip(groups).map(|(key, group)| key_origin(key, group, input));
         let origins = of_keys.chain(aggregates.iter().map(|aggregate| Ok(resolved(aggregate, input)))).collect::<Result<_>>()?;
-        Ok(Self { input: below.build(input)?, keys, calls, schema: Arc::clone(schema), origins, text })
-    }
-
-    fn identity(&self) -> (&LogicalPlan, &[GroupKey], &[AggregateFunction]) {
-        (&self.input, &self.keys, &self.calls)
+        let operation = Grouping { keys, calls, origins, text };
+        Ok(Self { operation, input: below.build(input)?, schema: Arc::clone(schema) })
     }
 }
 
@@ -195,62 +193,17 @@ fn guarded(expression: &Expr, filter: Option<&Expr>) -> Result<Expr> {
     }
 }
 
-impl fmt::Debug for AggregateNode {
+impl Operation for Grouping {
+    const NAME: &'static str = "Group";
+
+    fn identity(&self) -> impl Eq + Hash {
+        (&self.keys, &self.calls)
+    }
+}
+
+impl fmt::Display for Grouping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fmt_for_explain(f)
-    }
-}
-
-impl PartialEq for AggregateNode {
-    fn eq(&self, other: &Self) -> bool {
-        self.identity() == other.identity()
-    }
-}
-
-impl Eq for AggregateNode {}
-
-impl PartialOrd for AggregateNode {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        self.input.partial_cmp(&other.input)
-    }
-}
-
-impl Hash for AggregateNode {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.identity().hash(state);
-    }
-}
-
-impl UserDefinedLogicalNodeCore for AggregateNode {
-    fn name(&self) -> &str {
-        "Group"
-    }
-
-    fn inputs(&self) -> Vec<&LogicalPlan> {
-        vec![&self.input]
-    }
-
-    fn schema(&self) -> &DFSchemaRef {
-        &self.schema
-    }
-
-    fn expressions(&self) -> Vec<Expr> {
-        Vec::new()
-    }
-
-    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let calls: Vec<String> = self.calls.iter().map(|call| Expr::AggregateFunction(call.clone()).human_display().to_string()).collect();
         write!(f, "Group: {}, aggregates [{}]", self.text, calls.join(", "))
-    }
-
-    fn with_exprs_and_inputs(&self, _expressions: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> PlanResult<Self> {
-        match (inputs.pop(), inputs.is_empty()) {
-            (Some(input), true) => Ok(Self { input, ..self.clone() }),
-            _ => datafusion_common::internal_err!("a grouping has one input"),
-        }
-    }
-
-    fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        Some(vec![(0..self.input.schema().fields().len()).collect()])
     }
 }

@@ -1,6 +1,6 @@
 //! From a logical GROUP BY to the operator: what bounds its groups in time, and when its results come out.
 
-use super::aggregate::{AggregateNode, GroupKey};
+use super::aggregate::{AggregateNode, GroupKey, Grouping};
 use super::config_error;
 use super::lineage::{key_origins, shown};
 use super::physical::{Nature, Planner, Translated, output_schema, physical, rows_of};
@@ -42,13 +42,13 @@ impl Input<'_> {
 
     /// Whether groups are merged in another order than their rows arrived in.
     fn merges_groups(&self) -> bool {
-        self.node.keys.iter().any(|key| matches!(key, GroupKey::Window(WindowSpec::Session { .. }, _)))
+        self.node.operation.keys.iter().any(|key| matches!(key, GroupKey::Window(WindowSpec::Session { .. }, _)))
     }
 
     /// What keys and window are computed from.
     fn origins(&self) -> Origins {
         let (windows, keys): (Vec<_>, Vec<_>) =
-            self.node.keys.iter().zip(&self.node.origins).partition(|(key, _)| matches!(key, GroupKey::Window(..)));
+            self.node.operation.keys.iter().zip(&self.node.operation.origins).partition(|(key, _)| matches!(key, GroupKey::Window(..)));
         let keys = key_origins(keys.into_iter().map(|(_, origin)| origin));
         Origins { keys, window: windows.first().map(|(_, origin)| shown(origin)) }
     }
@@ -104,17 +104,17 @@ impl Planner {
         let mode = std::mem::replace(&mut self.mode, SinkMode::Append);
         let from = self.translate(&node.input);
         self.mode = mode;
-        let from = from?;
+        let (from, grouping) = (from?, &node.operation);
         self.groups += 1;
         let id = OperatorId::from(format!("{}-group-{}", self.sink, self.groups));
         self.check_id(&id)?;
         let upstream = from.upstream;
         let input = Input { node, schema: self.schema_of(upstream), from };
         let ending = ending(&input)?;
-        let emit = emit(node, mode, &ending).map_err(|error| self.explained(error, mode, upstream.node))?;
-        check_windows(node, &ending, emit)?;
+        let emit = emit(grouping, mode, &ending).map_err(|error| self.explained(error, mode, upstream.node))?;
+        check_windows(grouping, &ending, emit)?;
         let (mut keys, mut layout) = (Vec::new(), Vec::new());
-        for key in &node.keys {
+        for key in &grouping.keys {
             match key {
                 GroupKey::Column(column) => {
                     layout.push(OutputColumn::Key(keys.len()));
@@ -125,10 +125,10 @@ impl Planner {
         }
         let schema = output_schema(&node.schema);
         let mut calls = Vec::new();
-        for (index, call) in node.calls.iter().enumerate() {
+        for (index, call) in grouping.calls.iter().enumerate() {
             layout.push(OutputColumn::Call(index));
-            let column = node.keys.len() + index;
-            calls.push(input.call(call, schema.field(column).name(), shown(&node.origins[column]))?);
+            let column = grouping.keys.len() + index;
+            calls.push(input.call(call, schema.field(column).name(), shown(&grouping.origins[column]))?);
         }
         let times = times_of(&ending, &layout, &input)?;
         let nature = match emit {
@@ -200,7 +200,7 @@ impl Ending {
 
 /// By a window, if there is one; else by the first key that is an event time or a window of an operator upstream.
 fn ending(input: &Input<'_>) -> Result<Ending> {
-    let window = input.node.keys.iter().find_map(|key| match key {
+    let window = input.node.operation.keys.iter().find_map(|key| match key {
         GroupKey::Window(spec, column) => Some((*spec, column)),
         GroupKey::Column(_) => None,
     });
@@ -213,7 +213,7 @@ fn ending(input: &Input<'_>) -> Result<Ending> {
         let time = GroupTime::Window { spec, time: input.column(column)?, clock };
         return Ok(Ending { time, bound, ends: clock != Clock::Never });
     }
-    for (index, key) in input.node.keys.iter().enumerate() {
+    for (index, key) in input.node.operation.keys.iter().enumerate() {
         let GroupKey::Column(column) = key else { continue };
         let time = input.time(column)?;
         let bound = time.and_then(TimeColumn::bound).cloned();
@@ -227,9 +227,9 @@ fn ending(input: &Input<'_>) -> Result<Ending> {
     Ok(Ending { time: GroupTime::Unbounded, bound: TimeBound::default(), ends: false })
 }
 
-fn emit(node: &AggregateNode, mode: SinkMode, ending: &Ending) -> Result<Emit> {
+fn emit(grouping: &Grouping, mode: SinkMode, ending: &Ending) -> Result<Emit> {
     let is_session = matches!(ending.time, GroupTime::Window { spec: WindowSpec::Session { .. }, .. });
-    let refuse = |why: &str| Err(Error::config(format!("{}: {why}", node.text)));
+    let refuse = |why: &str| Err(Error::config(format!("{}: {why}", grouping.text)));
     match mode {
         SinkMode::Complete => Ok(Emit::All),
         SinkMode::Changelog => refuse("the mode 'changelog' of a grouping is not supported by this version; use 'update' or 'complete'"),
@@ -237,7 +237,7 @@ fn emit(node: &AggregateNode, mode: SinkMode, ending: &Ending) -> Result<Emit> {
             "the mode 'update' can't be given: a session that grows has another start or end, and so another key; use the mode 'append', which \
              writes a session once it has closed, or 'complete'",
         ),
-        SinkMode::Append | SinkMode::Update if node.calls.is_empty() && !is_session => Ok(Emit::New),
+        SinkMode::Append | SinkMode::Update if grouping.calls.is_empty() && !is_session => Ok(Emit::New),
         SinkMode::Update => Ok(Emit::Updated),
         SinkMode::Append if ending.ends => Ok(Emit::Closed),
         SinkMode::Append if matches!(ending.time, GroupTime::Window { .. }) => refuse(
@@ -253,12 +253,12 @@ fn emit(node: &AggregateNode, mode: SinkMode, ending: &Ending) -> Result<Emit> {
 }
 
 /// Where results come out before their window closes, each window is kept by itself.
-fn check_windows(node: &AggregateNode, ending: &Ending, emit: Emit) -> Result<()> {
+fn check_windows(grouping: &Grouping, ending: &Ending, emit: Emit) -> Result<()> {
     match ending.time {
         GroupTime::Window { spec, .. } if emit != Emit::Closed && spec.windows_of_a_row() > MOST_WINDOWS => Err(Error::config(format!(
             "{}: a row would be in up to {} windows, and where windows are written before they have closed {MOST_WINDOWS} are the most; use a longer \
              slide, a shorter size, or the sink's mode 'append'",
-            node.text,
+            grouping.text,
             spec.windows_of_a_row()
         ))),
         _ => Ok(()),
@@ -276,7 +276,7 @@ fn times_of(ending: &Ending, layout: &[OutputColumn], input: &Input<'_>) -> Resu
             Some((OutputColumn::Key(index), TimeColumn::Window(TimeBound::default())))
         }
         GroupTime::Key { index, .. } => {
-            let GroupKey::Column(column) = &input.node.keys[index] else { return Err(Error::internal("a window is no key")) };
+            let GroupKey::Column(column) = &input.node.operation.keys[index] else { return Err(Error::internal("a window is no key")) };
             let time = input.time(column)?.map(super::times::normal);
             time.map(|time| (OutputColumn::Key(index), time))
         }

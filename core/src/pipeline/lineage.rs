@@ -76,15 +76,14 @@ fn origin(plan: &LogicalPlan, index: usize) -> Expr {
         LogicalPlan::Union(union) => of_branches(union.inputs.iter().map(|input| origin(input, index)).collect()),
         LogicalPlan::Unnest(unnest) => of_unnest(unnest, index),
         LogicalPlan::Extension(extension) => {
-            let node = extension.node.as_any();
             let field = plan.schema().field(index).name();
-            if let Some(node) = node.downcast_ref::<AggregateNode>() {
-                return node.origins[index].clone();
+            if let Some(node) = AggregateNode::of(extension) {
+                return node.operation.origins[index].clone();
             }
-            if let Some(node) = node.downcast_ref::<MapBatchesNode>() {
-                return Expr::Column(Column::new(Some(node.id.as_str()), field));
+            if let Some(node) = MapBatchesNode::of(extension) {
+                return Expr::Column(Column::new(Some(node.id()), field));
             }
-            if let Some(node) = node.downcast_ref::<ProcessNode>() {
+            if let Some(node) = ProcessNode::of(extension) {
                 return Expr::Column(Column::new(Some(node.id()), field));
             }
             named(field.clone())

@@ -13,6 +13,7 @@ mod grouping;
 mod join;
 mod lateral;
 mod lineage;
+mod operation;
 mod optimize;
 mod physical;
 mod process;

@@ -233,14 +233,13 @@ impl Planner {
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Extension(extension) => {
-                let node = extension.node.as_any();
-                if let Some(node) = node.downcast_ref::<MapBatchesNode>() {
+                if let Some(node) = MapBatchesNode::of(extension) {
                     return self.map_batches(node);
                 }
-                if let Some(node) = node.downcast_ref::<AggregateNode>() {
+                if let Some(node) = AggregateNode::of(extension) {
                     return self.group(node);
                 }
-                if let Some(node) = node.downcast_ref::<ProcessNode>() {
+                if let Some(node) = ProcessNode::of(extension) {
                     return self.process(node);
                 }
                 Err(Error::config(format!("'{}' can't be run on a stream", extension.node.name())))
@@ -346,7 +345,7 @@ impl Planner {
             other => other.clone(),
         };
         let upstream = self.in_full(from, &output_schema(node.input.schema()))?;
-        let id = OperatorId::from(&node.id);
+        let id = OperatorId::from(node.id());
         self.check_id(&id)?;
         let schema = node.output();
         let kind = NodeKind::Transform(Arc::new(node.transform()));

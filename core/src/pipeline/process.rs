@@ -6,6 +6,7 @@
 use super::aggregate::decoded;
 use super::config_error;
 use super::lineage::{key_origins, resolved};
+use super::operation::{Operation, OperationNode};
 use super::physical::{Nature, Planner, Translated, rows_of};
 use super::stream::{Stream, fields_of};
 use super::times::TimeColumn;
@@ -16,13 +17,12 @@ use crate::process::{Bind, Layout, Process, ProcessFunction, States};
 use crate::sink::SinkMode;
 use crate::sql::functions::on_batch_time;
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
-use datafusion_common::{DFSchema, DFSchemaRef, Result as PlanResult};
-use datafusion_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion_common::DFSchema;
+use datafusion_expr::Expr;
 use serde::de::DeserializeOwned;
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::sync::Arc;
 
 /// A stream with a key. See [`Stream::key_by`].
@@ -72,23 +72,23 @@ impl KeyedStream {
         let here = |error: Error| error.within(format!("operator '{id}'"));
         let function = Process::new(make, Arc::clone(&schema)).map_err(here)?;
         let node = ProcessNode::try_new(id, self, schema, Arc::new(function)).map_err(here)?;
-        Ok(Stream::of(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
+        Ok(Stream::of(node.into_plan()))
     }
 }
 
+/// A call of a function with state.
+pub(super) type ProcessNode = OperationNode<ProcessCall>;
+
 /// A function over the columns of its input but the last, which are its keys.
 #[derive(Clone)]
-pub(super) struct ProcessNode {
+pub(super) struct ProcessCall {
     id: String,
-    input: LogicalPlan,
     /// The rows' columns as the function knows them.
     rows: SchemaRef,
     /// The keys' names.
     keys: Vec<String>,
     /// The keys' names in the state, and what they are computed from.
     origins: Vec<(String, String)>,
-    output: SchemaRef,
-    schema: DFSchemaRef,
     function: Arc<dyn Bind>,
 }
 
@@ -113,24 +113,22 @@ impl ProcessNode {
         });
         let below = columns.map(Ok).chain(named).collect::<Result<Vec<Expr>>>()?;
         let input = stream.build(|plan| plan.project(below))?.into_plan();
-        let schema = Arc::new(DFSchema::try_from(Arc::clone(&output)).map_err(config_error)?);
-        Ok(Self { id: id.to_owned(), input, rows, keys: names, origins, output, schema, function })
+        let schema = Arc::new(DFSchema::try_from(output).map_err(config_error)?);
+        Ok(Self { operation: ProcessCall { id: id.to_owned(), rows, keys: names, origins, function }, input, schema })
     }
 
     /// The operator's name.
     pub(super) fn id(&self) -> &str {
-        &self.id
+        &self.operation.id
     }
 
     /// Whether it is the same function, met again on another way from the same stream.
     fn is_same_call(&self, other: &Self) -> bool {
-        self == other && Arc::ptr_eq(&self.function, &other.function)
+        self == other && Arc::ptr_eq(&self.operation.function, &other.operation.function)
     }
+}
 
-    fn identity(&self) -> (&str, &LogicalPlan) {
-        (&self.id, &self.input)
-    }
-
+impl ProcessCall {
     /// Where the operator finds its columns among those that come in.
     fn layout(&self, from: &Translated, given: &Schema) -> Layout {
         let (rows, keys) = from.columns.split_at(self.rows.fields().len());
@@ -156,11 +154,12 @@ fn event_time<'a>(from: &'a Translated, given: &Schema) -> Option<(usize, &'a Ti
 impl Planner {
     /// A process function. It takes rows that are final.
     pub(super) fn process(&mut self, node: &ProcessNode) -> Result<Translated> {
-        let width = node.output.fields().len();
+        let output = Arc::clone(node.schema.inner());
+        let width = output.fields().len();
         if let Some((_, made)) = self.processes.iter().find(|(other, _)| other.is_same_call(node)) {
             return Ok(rows_of(*made, width));
         }
-        let id = OperatorId::from(&node.id);
+        let id = OperatorId::from(node.id());
         let mode = std::mem::replace(&mut self.mode, SinkMode::Append);
         let from = self.translate(&node.input);
         self.mode = mode;
@@ -173,8 +172,9 @@ impl Planner {
         self.check_id(&id)?;
         let given = self.schema_of(from.upstream);
         let bound = event_time(&from, &given).map(|(_, bound)| bound.clone()).unwrap_or_default();
-        let factory = node.function.bind(node.layout(&from, &given)).map_err(|error| error.within(format!("operator '{id}'")))?;
-        let (kind, outputs) = (NodeKind::Operator(factory), vec![Arc::clone(&node.output)]);
+        let factory =
+            node.operation.function.bind(node.operation.layout(&from, &given)).map_err(|error| error.within(format!("operator '{id}'")))?;
+        let (kind, outputs) = (NodeKind::Operator(factory), vec![output]);
         self.nodes.push(Node { id, kind, inputs: vec![from.upstream], bounds: vec![bound], outputs, event_times: BTreeSet::new() });
         let made = NodeId(self.nodes.len() - 1);
         self.processes.push((node.clone(), made));
@@ -182,61 +182,16 @@ impl Planner {
     }
 }
 
-impl fmt::Debug for ProcessNode {
+impl Operation for ProcessCall {
+    const NAME: &'static str = "Process";
+
+    fn identity(&self) -> impl Eq + Hash {
+        &self.id
+    }
+}
+
+impl fmt::Display for ProcessCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fmt_for_explain(f)
-    }
-}
-
-impl PartialEq for ProcessNode {
-    fn eq(&self, other: &Self) -> bool {
-        self.identity() == other.identity()
-    }
-}
-
-impl Eq for ProcessNode {}
-
-impl PartialOrd for ProcessNode {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        self.identity().partial_cmp(&other.identity())
-    }
-}
-
-impl Hash for ProcessNode {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.identity().hash(state);
-    }
-}
-
-impl UserDefinedLogicalNodeCore for ProcessNode {
-    fn name(&self) -> &str {
-        "Process"
-    }
-
-    fn inputs(&self) -> Vec<&LogicalPlan> {
-        vec![&self.input]
-    }
-
-    fn schema(&self) -> &DFSchemaRef {
-        &self.schema
-    }
-
-    fn expressions(&self) -> Vec<Expr> {
-        Vec::new()
-    }
-
-    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Process: {}, by [{}]", self.id, self.keys.join(", "))
-    }
-
-    fn with_exprs_and_inputs(&self, _expressions: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> PlanResult<Self> {
-        match (inputs.pop(), inputs.is_empty()) {
-            (Some(input), true) => Ok(Self { input, ..self.clone() }),
-            _ => datafusion_common::internal_err!("a process function has one input"),
-        }
-    }
-
-    fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        Some(vec![(0..self.input.schema().fields().len()).collect()])
     }
 }

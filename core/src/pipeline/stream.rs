@@ -8,7 +8,7 @@ use crate::transform::BatchFunction;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion_common::Column;
-use datafusion_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_arrow::schema::{SchemaLike, TracingOptions};
@@ -103,7 +103,7 @@ impl Stream {
     {
         let function: BatchFunction = Arc::new(function);
         let node = MapBatchesNode::try_new(id.to_owned(), self.plan, schema, function).map_err(config_error)?;
-        Ok(Self::of(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
+        Ok(Self::of(node.into_plan()))
     }
 
     /// One row for each row, through types of one's own. Columns and fields are matched by name; a column that can be null is an `Option`.

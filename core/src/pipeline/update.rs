@@ -4,7 +4,7 @@
 //! that no column of the output is computed from, and that no other key decides. A window need not be named: when a row was written may
 //! tell.
 
-use super::aggregate::{AggregateNode, GroupKey};
+use super::aggregate::{AggregateNode, GroupKey, Grouping};
 use super::lineage::shown;
 use crate::error::{Error, Result};
 use datafusion_common::Column;
@@ -29,8 +29,8 @@ pub(super) fn check_keys(query: &LogicalPlan) -> Result<()> {
             }
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
             LogicalPlan::Extension(extension) => {
-                return match extension.node.as_any().downcast_ref::<AggregateNode>() {
-                    Some(node) if !node.calls.is_empty() => check(node, &wanted),
+                return match AggregateNode::of(extension).map(|node| &node.operation) {
+                    Some(grouping) if !grouping.calls.is_empty() => check(grouping, &wanted),
                     _ => Ok(()),
                 };
             }
@@ -43,12 +43,12 @@ fn columns_of(expression: &Expr, input: &LogicalPlan) -> BTreeSet<usize> {
     expression.column_refs().into_iter().filter_map(|column| input.schema().index_of_column(column).ok()).collect()
 }
 
-fn check(node: &AggregateNode, wanted: &BTreeSet<usize>) -> Result<()> {
-    let origins = &node.origins[..node.keys.len()];
+fn check(grouping: &Grouping, wanted: &BTreeSet<usize>) -> Result<()> {
+    let origins = &grouping.origins[..grouping.keys.len()];
     let is_written = |index: &usize| wanted.contains(index);
     let decided: HashSet<&Column> = (0..origins.len()).filter(is_written).flat_map(|index| origins[index].column_refs()).collect();
     let is_told = |index: &usize| {
-        let is_window = matches!(node.keys[*index], GroupKey::Window(..));
+        let is_window = matches!(grouping.keys[*index], GroupKey::Window(..));
         is_window || is_written(index) || origins[*index].column_refs().is_subset(&decided)
     };
     let missing = (0..origins.len()).find(|index| !is_told(index));
@@ -57,7 +57,7 @@ fn check(node: &AggregateNode, wanted: &BTreeSet<usize>) -> Result<()> {
         Some(index) => Err(Error::config(format!(
             "{}: the mode 'update' writes the new row of each group that changed, and no column that is written tells which group it is: '{}' is \
              missing; add it to the SELECT, or use the mode 'complete'",
-            node.text,
+            grouping.text,
             shown(&origins[index])
         ))),
     }
