@@ -76,20 +76,20 @@ pub(super) fn replace(plan: LogicalPlan) -> Result<LogicalPlan> {
     }
 }
 
-/// Gathers what the projection below computes.
-struct Below {
-    columns: Vec<Expr>,
-    /// The columns that there are.
+/// Gathers what the projection below the node computes.
+struct InputProjection {
+    expressions: Vec<Expr>,
+    /// The columns of what is projected.
     schema: DFSchemaRef,
 }
 
-impl Below {
+impl InputProjection {
     /// The column of an expression; the same one for the same expression.
     fn column(&mut self, expression: &Expr) -> Result<Column> {
         let plain = decoded(expression.clone().unalias_nested().data, &self.schema)?;
-        let position = self.columns.iter().position(|other| *other == plain).unwrap_or_else(|| {
-            self.columns.push(plain);
-            self.columns.len() - 1
+        let position = self.expressions.iter().position(|other| *other == plain).unwrap_or_else(|| {
+            self.expressions.push(plain);
+            self.expressions.len() - 1
         });
         Ok(Column::new_unqualified(format!("__{position}")))
     }
@@ -103,7 +103,8 @@ impl Below {
     }
 
     fn build(self, input: &LogicalPlan) -> Result<LogicalPlan> {
-        let mut named: Vec<Expr> = self.columns.into_iter().enumerate().map(|(index, column)| column.alias(format!("__{index}"))).collect();
+        let mut named: Vec<Expr> =
+            self.expressions.into_iter().enumerate().map(|(index, expression)| expression.alias(format!("__{index}"))).collect();
         if named.is_empty() {
             // Rows without a column that is needed are counted all the same: the first column stands for them.
             named.extend(input.schema().columns().into_iter().take(1).map(|column| Expr::Column(column).alias("__0")));
@@ -133,29 +134,29 @@ fn plain_type(data_type: &DataType) -> DataType {
 
 impl AggregateNode {
     fn new(input: &LogicalPlan, groups: &[Expr], aggregates: &[Expr], schema: &DFSchemaRef, text: String) -> Result<Self> {
-        let mut below = Below { columns: Vec::new(), schema: Arc::clone(input.schema()) };
-        let keys = groups.iter().map(|group| group_key(group, &mut below)).collect::<Result<Vec<_>>>()?;
+        let mut projection = InputProjection { expressions: Vec::new(), schema: Arc::clone(input.schema()) };
+        let keys = groups.iter().map(|group| group_key(group, &mut projection)).collect::<Result<Vec<_>>>()?;
         if keys.iter().filter(|key| matches!(key, GroupKey::Window(..))).count() > 1 {
             return Err(Error::config("GROUP BY has two windows; group by one, and by the other in a query over its result"));
         }
-        let calls = aggregates.iter().map(|aggregate| call(aggregate, &mut below)).collect::<Result<Vec<_>>>()?;
+        let calls = aggregates.iter().map(|aggregate| call(aggregate, &mut projection)).collect::<Result<Vec<_>>>()?;
         let of_keys = keys.iter().zip(groups).map(|(key, group)| key_origin(key, group, input));
         let origins = of_keys.chain(aggregates.iter().map(|aggregate| Ok(resolved(aggregate, input)))).collect::<Result<_>>()?;
         let operation = Grouping { keys, calls, origins, text };
-        Ok(Self { operation, input: below.build(input)?, schema: Arc::clone(schema) })
+        Ok(Self { operation, input: projection.build(input)?, schema: Arc::clone(schema) })
     }
 }
 
-fn group_key(expression: &Expr, below: &mut Below) -> Result<GroupKey> {
+fn group_key(expression: &Expr, projection: &mut InputProjection) -> Result<GroupKey> {
     let plain = expression.clone().unalias_nested().data;
     if matches!(plain, Expr::GroupingSet(_)) {
         return Err(Error::config("GROUPING SETS, CUBE and ROLLUP are not supported; write a query for each, united by UNION ALL"));
     }
     if let Some((time, spec)) = WindowFunction::of(&plain)? {
         let time = time.clone();
-        return Ok(GroupKey::Window(spec, below.column(&time)?));
+        return Ok(GroupKey::Window(spec, projection.column(&time)?));
     }
-    Ok(GroupKey::Column(below.column(&plain)?))
+    Ok(GroupKey::Column(projection.column(&plain)?))
 }
 
 /// A window by what it is of its time, however its lengths are written.
@@ -169,18 +170,18 @@ fn key_origin(key: &GroupKey, expression: &Expr, input: &LogicalPlan) -> Result<
     })
 }
 
-fn call(expression: &Expr, below: &mut Below) -> Result<AggregateFunction> {
+fn call(expression: &Expr, projection: &mut InputProjection) -> Result<AggregateFunction> {
     let Expr::AggregateFunction(call) = expression.clone().unalias_nested().data else {
         return Err(Error::internal(format!("'{expression}' stands where an aggregate should")));
     };
     let mut call = call;
     let filter = call.params.filter.clone();
     let guarded = |expression: &Expr| guarded(expression, filter.as_deref());
-    call.params.args = call.params.args.iter().map(|argument| below.argument(&guarded(argument)?)).collect::<Result<_>>()?;
+    call.params.args = call.params.args.iter().map(|argument| projection.argument(&guarded(argument)?)).collect::<Result<_>>()?;
     for order in &mut call.params.order_by {
-        order.expr = Expr::Column(below.column(&guarded(&order.expr)?)?);
+        order.expr = Expr::Column(projection.column(&guarded(&order.expr)?)?);
     }
-    let filter = filter.as_ref().map(|filter| below.column(filter)).transpose()?;
+    let filter = filter.as_ref().map(|filter| projection.column(filter)).transpose()?;
     call.params.filter = filter.map(|filter| Box::new(Expr::Column(filter)));
     Ok(call)
 }
