@@ -1,4 +1,4 @@
-//! The value of the row that comes first by some order: first_value, last_value, and min and max of what is no number.
+//! The value of the row that is the least by some order: first_value, last_value, and min and max of what is no number.
 
 use super::Accumulator;
 use super::numeric::flags;
@@ -11,13 +11,14 @@ use arrow::row::{RowConverter, SortField};
 /// Encoded so that the bytes compare as the rows do: the least comes first.
 type Encoded = Box<[u8]>;
 
-pub(super) struct Best {
+pub(super) struct ArgMin {
     value: RowConverter,
     /// None if the value is its own order.
     order: Option<RowConverter>,
     ignore_nulls: bool,
     latest_arrival: i64,
-    best: Vec<Option<(Encoded, Encoded)>>,
+    /// The order and the value of each slot's least row.
+    least: Vec<Option<(Encoded, Encoded)>>,
 }
 
 fn converter(columns: Vec<(DataType, SortOptions)>) -> Result<RowConverter> {
@@ -25,17 +26,17 @@ fn converter(columns: Vec<(DataType, SortOptions)>) -> Result<RowConverter> {
     RowConverter::new(fields).or_error(ErrorKind::Config, || "values of this type have no order".into())
 }
 
-impl Best {
+impl ArgMin {
     /// The least or greatest value; nulls don't count.
-    pub(super) fn extreme(value: DataType, max: bool) -> Result<Self> {
+    pub(super) fn min_or_max(value: DataType, max: bool) -> Result<Self> {
         let value = converter(vec![(value, SortOptions { descending: max, nulls_first: false })])?;
-        Ok(Self { value, order: None, ignore_nulls: true, latest_arrival: 0, best: Vec::new() })
+        Ok(Self { value, order: None, ignore_nulls: true, latest_arrival: 0, least: Vec::new() })
     }
 
-    /// The value of the row that comes first by these columns, which follow it among the arguments.
+    /// The value of the row that is the least by these columns, which follow it among the arguments.
     pub(super) fn ordered(value: DataType, order: Vec<(DataType, SortOptions)>, ignore_nulls: bool) -> Result<Self> {
         let value = converter(vec![(value, SortOptions::default())])?;
-        Ok(Self { value, order: Some(converter(order)?), ignore_nulls, latest_arrival: 0, best: Vec::new() })
+        Ok(Self { value, order: Some(converter(order)?), ignore_nulls, latest_arrival: 0, least: Vec::new() })
     }
 
     fn take(&mut self, slots: &[u32], columns: &[ArrayRef], counts: impl Fn(usize) -> bool) -> Result<()> {
@@ -52,9 +53,9 @@ impl Best {
             }
             let value = values.row(row);
             let order = orders.as_ref().map_or(value, |orders| orders.row(row));
-            let best = &mut self.best[slot as usize];
-            if best.as_ref().is_none_or(|(least, _)| order.as_ref() < least.as_ref()) {
-                *best = Some((order.as_ref().into(), value.as_ref().into()));
+            let least = &mut self.least[slot as usize];
+            if least.as_ref().is_none_or(|(least, _)| order.as_ref() < least.as_ref()) {
+                *least = Some((order.as_ref().into(), value.as_ref().into()));
             }
         }
         Ok(())
@@ -64,7 +65,7 @@ impl Best {
     fn decode(&self, converter: &RowConverter, slots: &[u32], part: impl Fn(&(Encoded, Encoded)) -> &Encoded) -> Result<Vec<ArrayRef>> {
         let empty = nulls(converter)?;
         let parser = converter.parser();
-        let row = |&slot: &u32| parser.parse(self.best[slot as usize].as_ref().map_or(&empty[..], |best| &part(best)[..]));
+        let row = |&slot: &u32| parser.parse(self.least[slot as usize].as_ref().map_or(&empty[..], |least| &part(least)[..]));
         converter.convert_rows(slots.iter().map(row)).or_error(ErrorKind::Internal, || "decoding ordered rows".into())
     }
 }
@@ -78,13 +79,13 @@ fn nulls(converter: &RowConverter) -> Result<Vec<u8>> {
     Ok(rows.row(0).as_ref().to_vec())
 }
 
-impl Accumulator for Best {
+impl Accumulator for ArgMin {
     fn resize(&mut self, slots: usize) {
-        self.best.resize_with(slots, || None);
+        self.least.resize_with(slots, || None);
     }
 
     fn clear(&mut self, slot: u32) {
-        self.best[slot as usize] = None;
+        self.least[slot as usize] = None;
     }
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
@@ -105,7 +106,7 @@ impl Accumulator for Best {
         if let Some(order) = &self.order {
             columns.extend(self.decode(order, slots, |(order, _)| order)?);
         }
-        columns.push(flags(slots.iter().map(|&slot| self.best[slot as usize].is_some())));
+        columns.push(flags(slots.iter().map(|&slot| self.least[slot as usize].is_some())));
         Ok(columns)
     }
 

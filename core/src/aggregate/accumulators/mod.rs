@@ -4,12 +4,13 @@
 //! Nothing here takes rows back.
 
 mod adapter;
-mod best;
+mod arg_min;
 mod numeric;
 
 use crate::error::Result;
 use crate::pipeline::config_error;
 use adapter::Adapter;
+use arg_min::ArgMin;
 use arrow::array::ArrayRef;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{
@@ -17,7 +18,6 @@ use arrow::datatypes::{
     DurationNanosecondType, DurationSecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, TimeUnit,
     TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use best::Best;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use numeric::{Average, Count, Extreme, Sum, Variance};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub(super) fn accumulator(function: &Arc<AggregateFunctionExpr>, schema: &Schema
         }
         name @ ("min" | "max") if input == output => Some(match extreme(&output, name == "max") {
             Some(extreme) => extreme,
-            None => Box::new(Best::extreme(output, name == "max")?),
+            None => Box::new(ArgMin::min_or_max(output, name == "max")?),
         }),
         name @ ("first_value" | "last_value") => Some(Box::new(first_or_last(function, schema, name == "last_value", output)?)),
         _ => None,
@@ -117,7 +117,7 @@ fn extreme(output: &DataType, max: bool) -> Option<Box<dyn Accumulator>> {
 }
 
 /// By the order that the call states, then by arrival.
-fn first_or_last(function: &AggregateFunctionExpr, schema: &Schema, last: bool, value: DataType) -> Result<Best> {
+fn first_or_last(function: &AggregateFunctionExpr, schema: &Schema, last: bool, value: DataType) -> Result<ArgMin> {
     let mut order = Vec::new();
     for sort in function.order_bys() {
         let data_type = sort.expr.data_type(schema).map_err(config_error)?;
@@ -125,5 +125,5 @@ fn first_or_last(function: &AggregateFunctionExpr, schema: &Schema, last: bool, 
         order.push((data_type, options));
     }
     order.push((DataType::Int64, SortOptions { descending: last, nulls_first: false }));
-    Best::ordered(value, order, function.ignore_nulls())
+    ArgMin::ordered(value, order, function.ignore_nulls())
 }
