@@ -3,7 +3,7 @@
 use super::aggregate::{AggregateNode, GroupKey, Grouping};
 use super::config_error;
 use super::lineage::{key_origins, shown};
-use super::physical::{Nature, Planner, Translated, output_schema, physical, rows_of};
+use super::physical::{Planner, StreamKind, Translated, output_schema, physical, rows_of};
 use super::times::{TimeColumn, Times};
 use crate::aggregate::{Aggregate, CallSpec, Clock, Emit, GroupTime, Origins, OutputColumn, by_arrival};
 use crate::error::{Error, Result};
@@ -131,10 +131,10 @@ impl Planner {
             calls.push(input.call(call, schema.field(column).name(), shown(&grouping.origins[column]))?);
         }
         let times = times_of(&ending, &layout, &input)?;
-        let nature = match emit {
-            Emit::Closed | Emit::New => Nature::AppendOnly,
-            Emit::Updated => Nature::Updates(layout.iter().map(|column| !matches!(column, OutputColumn::Call(_))).collect()),
-            Emit::All => Nature::Complete,
+        let kind = match emit {
+            Emit::Closed | Emit::New => StreamKind::AppendOnly,
+            Emit::Updated => StreamKind::Upsert(layout.iter().map(|column| !matches!(column, OutputColumn::Call(_))).collect()),
+            Emit::All => StreamKind::Complete,
         };
         let width = schema.fields().len();
         let by_clock = ending.clock() == Some(Clock::ProcessingTime);
@@ -147,16 +147,15 @@ impl Planner {
         let Ending { time, bound, .. } = ending;
         let (input_schema, schema_out, origins) = (Arc::clone(&input.schema), Arc::clone(&schema), input.origins());
         let aggregate = Aggregate { input: input_schema, keys, time, calls, layout, schema: schema_out, emit, timed, origins };
-        let kind = NodeKind::Operator(Arc::new(aggregate));
         self.nodes.push(Node {
             id,
-            kind,
+            kind: NodeKind::Operator(Arc::new(aggregate)),
             inputs: vec![upstream],
             bounds: vec![bound],
             outputs: vec![schema],
             event_times: Default::default(),
         });
-        Ok(Translated { times, nature, ..rows_of(NodeId(self.nodes.len() - 1), width) })
+        Ok(Translated { times, kind, ..rows_of(NodeId(self.nodes.len() - 1), width) })
     }
 
     /// An error about a mode, with the function behind which there is no event time, if that is why.

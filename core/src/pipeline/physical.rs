@@ -145,16 +145,16 @@ pub(super) struct Translated {
     pub(super) columns: Vec<usize>,
     /// What each logical column says of time.
     pub(super) times: Times,
-    pub(super) nature: Nature,
+    pub(super) kind: StreamKind,
 }
 
-/// What rows of a stream mean.
+/// What rows of a stream mean for the rows before them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Nature {
+pub(super) enum StreamKind {
     /// Each is final.
     AppendOnly,
     /// Each replaces the one with the same key before it. For each logical column, whether it is of the key.
-    Updates(Vec<bool>),
+    Upsert(Vec<bool>),
     /// Those of a batch replace all before them.
     Complete,
 }
@@ -196,7 +196,7 @@ impl Planner {
 
     fn translate_for_sink(&mut self, plan: &LogicalPlan) -> Result<Translated> {
         let translated = self.translate(plan)?;
-        if self.mode == SinkMode::Complete && translated.nature != Nature::Complete {
+        if self.mode == SinkMode::Complete && translated.kind != StreamKind::Complete {
             return Err(Error::config(
                 "the mode 'complete' gives the whole result with every batch, and this query has no end to its result; use the mode 'append'",
             ));
@@ -259,7 +259,7 @@ impl Planner {
         let columns = columns.ok_or_else(|| Error::internal(format!("a column of '{name}' is not read")))?;
         let event_time = source.scan.event_time.and_then(|column| wanted.iter().position(|wanted| *wanted == column));
         let times = times::of_scan(wanted.len(), event_time);
-        Ok(Translated { upstream: NodeId(index).into(), columns, times, nature: Nature::AppendOnly })
+        Ok(Translated { upstream: NodeId(index).into(), columns, times, kind: StreamKind::AppendOnly })
     }
 
     /// A projection, with the filter below it if there is one.
@@ -274,46 +274,46 @@ impl Planner {
         let index = |column: &Column| below.schema().index_of_column(column).ok();
         let time_of = |column: &Column| index(column).and_then(|index| from.times[index].clone());
         let times = expressions.iter().map(|expression| times::derive(expression, &time_of)).collect::<Result<Times>>()?;
-        let nature = match &from.nature {
-            Nature::Updates(keys) => {
+        let kind = match &from.kind {
+            StreamKind::Upsert(keys) => {
                 let is_key = |column: &Column| index(column).is_some_and(|index| keys[index]);
                 if let Some(predicate) = predicate {
-                    check_filter_of_updates(predicate, &is_key)?;
+                    check_filter_of_upserts(predicate, &is_key)?;
                 }
                 let key = |expression: &Expr| matches!(expression.clone().unalias_nested().data, Expr::Column(column) if is_key(&column));
-                Nature::Updates(expressions.iter().map(key).collect())
+                StreamKind::Upsert(expressions.iter().map(key).collect())
             }
             other => other.clone(),
         };
         let predicate = predicate.map(physical).transpose()?;
         if let (None, Some(columns)) = (&predicate, plain_columns(&made)) {
-            return Ok(Translated { upstream: from.upstream, columns, times, nature });
+            return Ok(Translated { upstream: from.upstream, columns, times, kind });
         }
         let step = FilterProject::try_new(self.schema_of(from.upstream), predicate, made, output_schema(schema))?;
-        let kind = if step.is_filter() { "filter" } else { "project" };
-        let made = self.step(kind, from.upstream, |id| NodeKind::Transform(Arc::new(step.named(id))), output_schema(schema));
-        Ok(Translated { times, nature, ..made })
+        let name = if step.is_filter() { "filter" } else { "project" };
+        let made = self.step(name, from.upstream, |id| NodeKind::Transform(Arc::new(step.named(id))), output_schema(schema));
+        Ok(Translated { times, kind, ..made })
     }
 
     fn union(&mut self, inputs: &[Arc<LogicalPlan>], schema: &DFSchemaRef) -> Result<Translated> {
         let schema = output_schema(schema);
-        let (mut upstreams, mut branches, mut natures) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut upstreams, mut branches, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
         for input in inputs {
             let translated = self.translate(input)?;
             branches.push(translated.times.clone());
-            natures.push(translated.nature.clone());
+            kinds.push(translated.kind.clone());
             upstreams.push(self.in_full(translated, &schema)?);
         }
         let (bounds, times) = united_times(&branches, schema.fields().len());
-        let nature = match natures.split_first() {
+        let kind = match kinds.split_first() {
             Some((first, others)) if others.iter().all(|other| other == first) => first.clone(),
-            _ if natures.contains(&Nature::Complete) => Nature::AppendOnly,
-            _ => Nature::Updates(vec![false; schema.fields().len()]),
+            _ if kinds.contains(&StreamKind::Complete) => StreamKind::AppendOnly,
+            _ => StreamKind::Upsert(vec![false; schema.fields().len()]),
         };
         let id = self.next_id("union");
         let columns = (0..schema.fields().len()).collect();
         self.nodes.push(Node { id, kind: NodeKind::Union, inputs: upstreams, bounds, outputs: vec![schema], event_times: BTreeSet::new() });
-        Ok(Translated { upstream: NodeId(self.nodes.len() - 1).into(), columns, times, nature })
+        Ok(Translated { upstream: NodeId(self.nodes.len() - 1).into(), columns, times, kind })
     }
 
     fn unnest(&mut self, unnest: &datafusion_expr::Unnest) -> Result<Translated> {
@@ -322,8 +322,8 @@ impl Planner {
             unnest.list_type_columns.iter().map(|(column, _)| *column).chain(unnest.struct_type_columns.iter().copied()).collect();
         let of = |column: &usize| if taken_apart.contains(column) { None } else { from.times.get(*column).cloned().flatten() };
         let times = unnest.dependency_indices.iter().map(of).collect();
-        let nature = match &from.nature {
-            Nature::Updates(_) => Nature::Updates(vec![false; unnest.schema.fields().len()]),
+        let kind = match &from.kind {
+            StreamKind::Upsert(_) => StreamKind::Upsert(vec![false; unnest.schema.fields().len()]),
             other => other.clone(),
         };
         let input = output_schema(unnest.input.schema());
@@ -331,7 +331,7 @@ impl Planner {
         let schema = output_schema(&unnest.schema);
         let step = Unnest::try_new(unnest, Arc::clone(&schema))?;
         let made = self.step("unnest", upstream, |id| NodeKind::Transform(Arc::new(step.named(id))), schema);
-        Ok(Translated { times, nature, ..made })
+        Ok(Translated { times, kind, ..made })
     }
 
     fn map_batches(&mut self, node: &MapBatchesNode) -> Result<Translated> {
@@ -340,21 +340,20 @@ impl Planner {
             return Ok(rows_of(*made, width));
         }
         let from = self.translate(&node.input)?;
-        let nature = match &from.nature {
-            Nature::Updates(_) => Nature::Updates(vec![false; width]),
+        let kind = match &from.kind {
+            StreamKind::Upsert(_) => StreamKind::Upsert(vec![false; width]),
             other => other.clone(),
         };
         let upstream = self.in_full(from, &output_schema(node.input.schema()))?;
         let id = OperatorId::from(node.id());
         self.check_id(&id)?;
         let schema = node.output();
-        let kind = NodeKind::Transform(Arc::new(node.transform()));
-        self.push(id, kind, upstream, schema);
+        self.push(id, NodeKind::Transform(Arc::new(node.transform())), upstream, schema);
         let made = NodeId(self.nodes.len() - 1);
-        if nature == Nature::AppendOnly {
+        if kind == StreamKind::AppendOnly {
             self.calls.push((node.clone(), made));
         }
-        Ok(Translated { nature, ..rows_of(made, width) })
+        Ok(Translated { kind, ..rows_of(made, width) })
     }
 
     pub(super) fn check_id(&self, id: &OperatorId) -> Result<()> {
@@ -409,7 +408,7 @@ impl Planner {
 
 /// All columns of a node, as they are, without event time.
 pub(super) fn rows_of(node: NodeId, width: usize) -> Translated {
-    Translated { upstream: node.into(), columns: (0..width).collect(), times: vec![None; width], nature: Nature::AppendOnly }
+    Translated { upstream: node.into(), columns: (0..width).collect(), times: vec![None; width], kind: StreamKind::AppendOnly }
 }
 
 /// Of a union's columns, those that are times in all branches; and for each branch, by which bound its watermark is the union's. If the
@@ -429,7 +428,7 @@ fn united_times(branches: &[Times], width: usize) -> (Vec<TimeBound>, Times) {
 }
 
 /// A condition on what can change would let a row vanish that stands in the sink.
-fn check_filter_of_updates(predicate: &Expr, is_key: &dyn Fn(&Column) -> bool) -> Result<()> {
+fn check_filter_of_upserts(predicate: &Expr, is_key: &dyn Fn(&Column) -> bool) -> Result<()> {
     match predicate.column_refs().into_iter().find(|column| !is_key(column)) {
         None => Ok(()),
         Some(column) => Err(Error::config(format!(

@@ -7,7 +7,7 @@ use super::aggregate::decoded;
 use super::config_error;
 use super::lineage::{key_origins, resolved};
 use super::operation::{Operation, OperationNode};
-use super::physical::{Nature, Planner, Translated, rows_of};
+use super::physical::{Planner, StreamKind, Translated, rows_of};
 use super::stream::{Stream, fields_of};
 use super::times::TimeColumn;
 use crate::error::{Error, Result};
@@ -164,7 +164,7 @@ impl Planner {
         let from = self.translate(&node.input);
         self.mode = mode;
         let from = from?;
-        if from.nature != Nature::AppendOnly {
+        if from.kind != StreamKind::AppendOnly {
             return Err(Error::config(format!(
                 "operator '{id}': a process function takes final rows, and these are changed by later ones"
             )));
@@ -174,8 +174,14 @@ impl Planner {
         let bound = event_time(&from, &given).map(|(_, bound)| bound.clone()).unwrap_or_default();
         let factory =
             node.operation.function.bind(node.operation.layout(&from, &given)).map_err(|error| error.within(format!("operator '{id}'")))?;
-        let (kind, outputs) = (NodeKind::Operator(factory), vec![output]);
-        self.nodes.push(Node { id, kind, inputs: vec![from.upstream], bounds: vec![bound], outputs, event_times: BTreeSet::new() });
+        self.nodes.push(Node {
+            id,
+            kind: NodeKind::Operator(factory),
+            inputs: vec![from.upstream],
+            bounds: vec![bound],
+            outputs: vec![output],
+            event_times: BTreeSet::new(),
+        });
         let made = NodeId(self.nodes.len() - 1);
         self.processes.push((node.clone(), made));
         Ok(rows_of(made, width))

@@ -4,7 +4,7 @@
 use super::super::join::Sides;
 use super::super::statics;
 use super::super::times::Times;
-use super::{Nature, Planner, Translated, output_schema, physical};
+use super::{Planner, StreamKind, Translated, output_schema, physical};
 use crate::error::{Error, Result};
 use crate::id::OperatorId;
 use crate::plan::{Node, NodeKind, PlannedSource, PlannedStatic, StaticRows};
@@ -36,7 +36,7 @@ impl Planner {
         let sides = Sides::of(join)?;
         let (stream, table) = sides.split(&join.left, &join.right);
         let from = self.translate(stream)?;
-        let (times, nature) = of_rows(join, &sides, stream, &from)?;
+        let (times, kind) = of_rows(join, &sides, stream, &from)?;
         let (query, table_columns) = self.static_side(table)?;
         let keys = join.on.iter().map(|(left, right)| {
             let (of_stream, of_table) = sides.split(left, right);
@@ -61,7 +61,7 @@ impl Planner {
         };
         let id = self.next_id("join");
         let step = NodeKind::Transform(Arc::new(StaticJoin::try_new(id.clone(), spec)?));
-        Ok(Translated { times, nature, ..self.push(id, step, from.upstream, schema) })
+        Ok(Translated { times, kind, ..self.push(id, step, from.upstream, schema) })
     }
 
     /// A plan over static tables, and at which position each of its columns stands.
@@ -96,11 +96,11 @@ impl Planner {
 
 /// What the joined rows say of time, and what they mean. Static rows stay as they are, so a key of the stream's goes on to be one if the
 /// rows that it meets depend on it alone.
-fn of_rows(join: &Join, sides: &Sides, stream: &LogicalPlan, from: &Translated) -> Result<(Times, Nature)> {
+fn of_rows(join: &Join, sides: &Sides, stream: &LogicalPlan, from: &Translated) -> Result<(Times, StreamKind)> {
     let others = join.schema.fields().len() - from.times.len();
     let none = vec![None; others];
     let times = if sides.stream_is_left { [from.times.clone(), none].concat() } else { [none, from.times.clone()].concat() };
-    let Nature::Updates(keys) = &from.nature else { return Ok((times, from.nature.clone())) };
+    let StreamKind::Upsert(keys) = &from.kind else { return Ok((times, from.kind.clone())) };
     let conditions = join.on.iter().map(|(left, right)| sides.split(left, right).0).chain(&join.filter);
     let changes = |column: &&Column| stream.schema().index_of_column(column).is_ok_and(|index| !keys[index]);
     if let Some(column) = conditions.flat_map(Expr::column_refs).find(changes) {
@@ -112,7 +112,7 @@ fn of_rows(join: &Join, sides: &Sides, stream: &LogicalPlan, from: &Translated) 
     }
     let of_static = vec![true; others];
     let keys = if sides.stream_is_left { [keys.clone(), of_static].concat() } else { [of_static, keys.clone()].concat() };
-    Ok((times, Nature::Updates(keys)))
+    Ok((times, StreamKind::Upsert(keys)))
 }
 
 /// The static tables whose rows go through a plan; those that are looked up on their way belong to the joins.
