@@ -1,7 +1,7 @@
 //! GROUP BY over a stream: keyed state that grows row by row, and results as windows close or as they change.
 //!
 //! What flows in: rows, divided by key group. What flows out: per group a row of keys, window and aggregates, when the [`Emit`] says so.
-//! What is checkpointed: the groups that a batch changed, nothing else; a group dies by the watermark, so closing a window writes nothing.
+//! What is checkpointed: the groups that a batch changed, nothing else; groups expire by the watermark, so closing a window writes nothing.
 //!
 //! - [`accumulators`]: the aggregate functions, in columns: one slot per group. [`calls`]: with FILTER and arguments. [`distinct`]:
 //!   DISTINCT.

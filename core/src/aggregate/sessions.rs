@@ -48,8 +48,8 @@ pub(super) struct Sessions {
     /// By key, in the order of time.
     sessions: Vec<Vec<Session>>,
     slots: Slots,
-    /// Keys by when one of their sessions dies, or may have died: sessions that grew meanwhile are there again. Empty where nothing closes.
-    dying: BTreeMap<i64, BTreeSet<u32>>,
+    /// Keys by when one of their sessions expires, or did when it was shorter. Empty where nothing closes.
+    by_expiry: BTreeMap<i64, BTreeSet<u32>>,
     /// Keys of the batch at hand.
     changed: BTreeSet<u32>,
     /// Rows of the checkpoint that are no more: key, start, and the end of what they went into.
@@ -86,7 +86,7 @@ impl Sessions {
             key_types,
             free_keys: Vec::new(),
             sessions: Vec::new(),
-            dying: BTreeMap::new(),
+            by_expiry: BTreeMap::new(),
             changed: BTreeSet::new(),
             gone: Vec::new(),
             watermark: Watermark::Unknown,
@@ -94,13 +94,13 @@ impl Sessions {
         })
     }
 
-    /// A session's end is still part of it, so it dies a microsecond later.
-    fn expires(&self, session: &Session) -> i64 {
+    /// A session's end is still part of it, so it expires a microsecond later.
+    fn expiry(&self, session: &Session) -> i64 {
         session.last + self.gap + 1
     }
 
     fn is_closed(&self, session: &Session, watermark: Watermark) -> bool {
-        !self.spec.keeps_all() && Watermark::At(Timestamp(self.expires(session))) <= watermark
+        !self.spec.keeps_all() && Watermark::At(Timestamp(self.expiry(session))) <= watermark
     }
 
     fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
@@ -159,7 +159,7 @@ impl Sessions {
                 session.established = true;
                 session.rows = 0;
                 if !self.spec.keeps_all() {
-                    self.dying.entry(session.last + self.gap + 1).or_default().insert(key);
+                    self.by_expiry.entry(session.last + self.gap + 1).or_default().insert(key);
                 }
             }
             self.forget_key_without_sessions(key);
@@ -176,10 +176,10 @@ impl Sessions {
     /// Takes out the sessions that have closed, in the order of their ends, keys and starts.
     fn take_closed(&mut self) -> Vec<(u32, Session)> {
         let mut closed = Vec::new();
-        while let Some((&expires, _)) = self.dying.first_key_value()
-            && Watermark::At(Timestamp(expires)) <= self.watermark
+        while let Some((&expiry, _)) = self.by_expiry.first_key_value()
+            && Watermark::At(Timestamp(expiry)) <= self.watermark
         {
-            for key in self.dying.remove(&expires).unwrap_or_default() {
+            for key in self.by_expiry.remove(&expiry).unwrap_or_default() {
                 let (gone, kept): (Vec<Session>, Vec<Session>) =
                     self.sessions[key as usize].iter().partition(|session| self.is_closed(session, self.watermark));
                 closed.extend(gone.into_iter().map(|session| (key, session)));
@@ -253,7 +253,7 @@ impl Sessions {
         let column = |values: Vec<i64>| Arc::new(TimestampMicrosecondArray::from(values)) as ArrayRef;
         columns.push(column(gone.iter().map(|(_, start, _)| *start).chain(kept.iter().map(|(_, session)| session.first)).collect()));
         columns.push(column(gone.iter().map(|(_, start, _)| *start).chain(kept.iter().map(|(_, session)| session.last)).collect()));
-        // Stored rows die by the watermark as it is recorded, which was held: it reaches the end of a session in the batch that closes it.
+        // Stored rows expire by the watermark as it is recorded, which was held: it reaches a session's end in the batch that closes it.
         let ends = kept.iter().map(|(_, session)| session.last + self.gap);
         columns.push(column(gone.iter().map(|(.., end)| *end).chain(ends).collect()));
         let slots: Vec<u32> = kept.iter().map(|(_, session)| session.slot).collect();
@@ -312,7 +312,7 @@ impl Operator for Sessions {
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
-        self.spec.timer(self.dying.first_key_value().map(|(expires, _)| *expires))
+        self.spec.timer(self.by_expiry.first_key_value().map(|(expiry, _)| *expiry))
     }
 
     fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
@@ -338,7 +338,7 @@ impl Operator for Sessions {
                 let (first, last) = (firsts.value(row), lasts.value(row));
                 let session = Session { first, last, slot, rows: 0, established: true, stored: Some(first), changed: false };
                 if !self.spec.keeps_all() {
-                    self.dying.entry(self.expires(&session)).or_default().insert(key);
+                    self.by_expiry.entry(self.expiry(&session)).or_default().insert(key);
                 }
                 self.sessions[key as usize].push(session);
             }

@@ -204,7 +204,7 @@ pub(super) fn times(column: &ArrayRef) -> Result<&TimestampMicrosecondArray> {
     column.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| Error::internal(format!("a time came as {}", column.data_type())))
 }
 
-/// When each key of a column that is a time of any unit, or a window, dies: the first watermark that closes it.
+/// When each key of a column that is a time of any unit, or a window, expires: the first watermark that closes it.
 pub(super) fn expiries(column: &ArrayRef) -> Result<Vec<Option<i64>>> {
     match column.as_struct_opt() {
         Some(windows) => {

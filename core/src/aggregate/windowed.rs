@@ -32,8 +32,8 @@ pub(super) struct Windowed {
     units: BTreeMap<Window, Groups>,
     /// Windows over the panes that there are, by their end; where units are panes.
     windows: BTreeMap<i64, i64>,
-    /// Groups by when they die; where a key bounds them.
-    dying: BTreeMap<i64, Vec<u32>>,
+    /// Groups by when they expire; where a key bounds them.
+    by_expiry: BTreeMap<i64, Vec<u32>>,
     watermark: Watermark,
     /// The number of the next row by arrival.
     sequence: i64,
@@ -42,8 +42,8 @@ pub(super) struct Windowed {
 impl Windowed {
     pub(super) fn new(spec: Arc<Aggregate>) -> Result<Self> {
         let key_types = spec.key_types()?;
-        let (units, windows, dying) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { spec, key_types, units, windows, dying, watermark: Watermark::Unknown, sequence: 0 })
+        let (units, windows, by_expiry) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Self { spec, key_types, units, windows, by_expiry, watermark: Watermark::Unknown, sequence: 0 })
     }
 
     fn window_spec(&self) -> Option<WindowSpec> {
@@ -74,7 +74,7 @@ impl Windowed {
     fn update(&mut self, unit: Window, keys: &[ArrayRef], rows: usize, inputs: &[CallInput]) -> Result<()> {
         let new = self.unit(unit)?.update(keys, rows, inputs)?;
         if let GroupTime::Key { index, .. } = self.spec.time {
-            self.note_deaths(index, &new)?;
+            self.note_expiries(index, &new)?;
         }
         Ok(())
     }
@@ -99,12 +99,12 @@ impl Windowed {
         }
     }
 
-    fn note_deaths(&mut self, key: usize, new: &[u32]) -> Result<()> {
+    fn note_expiries(&mut self, key: usize, new: &[u32]) -> Result<()> {
         let Some(groups) = self.units.get(&WHOLE) else { return Ok(()) };
         let columns = groups.key_columns(new)?;
-        for (slot, expires) in new.iter().zip(expiries(&columns[key])?) {
-            if let Some(expires) = expires {
-                self.dying.entry(expires).or_default().push(*slot);
+        for (slot, expiry) in new.iter().zip(expiries(&columns[key])?) {
+            if let Some(expiry) = expiry {
+                self.by_expiry.entry(expiry).or_default().push(*slot);
             }
         }
         Ok(())
@@ -154,7 +154,7 @@ impl Windowed {
     /// Leaves out rows whose group has closed.
     fn in_time(&self, key: usize, rows: RecordBatch, output: &mut Output) -> Result<RecordBatch> {
         let expiries = expiries(&evaluate(&self.spec.keys[key], &rows)?)?;
-        let open: BooleanArray = expiries.iter().map(|expires| Some(!expires.is_some_and(|expires| self.is_closed(expires)))).collect();
+        let open: BooleanArray = expiries.iter().map(|expiry| Some(!expiry.is_some_and(|expiry| self.is_closed(expiry)))).collect();
         let late = open.false_count();
         if late == 0 {
             return Ok(rows);
@@ -221,10 +221,10 @@ impl Windowed {
 
     /// Emits and forgets groups that a key of theirs has closed.
     fn close_keys(&mut self, output: &mut Output) -> Result<()> {
-        while let Some((&expires, _)) = self.dying.first_key_value()
-            && self.is_closed(expires)
+        while let Some((&expiry, _)) = self.by_expiry.first_key_value()
+            && self.is_closed(expiry)
         {
-            let slots = self.dying.remove(&expires).unwrap_or_default();
+            let slots = self.by_expiry.remove(&expiry).unwrap_or_default();
             if self.spec.emit == Emit::Closed
                 && let Some(groups) = self.units.get(&WHOLE)
             {
@@ -244,7 +244,7 @@ impl Windowed {
         self.window_spec().is_some()
     }
 
-    /// The columns behind a key: the unit, for windows; and when the row dies.
+    /// The columns behind a key: the unit, for windows; and when the row expires.
     fn time_columns(&self, unit: Window, keys: &[ArrayRef], rows: usize) -> Result<Vec<ArrayRef>> {
         let constant = |time: i64| Arc::new(TimestampMicrosecondArray::from(vec![time; rows])) as ArrayRef;
         match (&self.spec.time, self.window_spec()) {
@@ -375,7 +375,7 @@ impl Windowed {
             let key_columns = columns[..keys].to_vec();
             let slots = self.unit(unit)?.restore(&key_columns, rows.num_rows(), state)?;
             if let GroupTime::Key { index, .. } = self.spec.time {
-                self.note_deaths(index, &slots)?;
+                self.note_expiries(index, &slots)?;
             }
         }
         Ok(())
@@ -425,7 +425,7 @@ impl Operator for Windowed {
 
     fn next_timer(&self) -> Option<Timestamp> {
         let ends = self.windows.first_key_value().map(|(end, _)| *end).into_iter();
-        self.spec.timer(ends.chain(self.dying.first_key_value().map(|(expires, _)| *expires)).min())
+        self.spec.timer(ends.chain(self.by_expiry.first_key_value().map(|(expiry, _)| *expiry)).min())
     }
 
     fn checkpoint(&mut self) -> Result<Vec<StateChange>> {

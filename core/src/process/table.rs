@@ -1,9 +1,9 @@
 //! One state of a function: for each key the entries that it has, each at a place of its own. A value has one place, a list has numbers, a
 //! map its keys.
 //!
-//! What the checkpoint holds: the key's columns, the place, the value, and when the entry dies if the state has a time to live. An entry
-//! never dies earlier for being written again by an older row. It can for being removed and made anew, so a row may die before one that it
-//! hides: what has died is therefore removed from the checkpoint too, and not left to the watermark ([`StateTable::expires`]).
+//! What the checkpoint holds: the key's columns, the place, the value, and when the entry expires if the state has a time to live. An entry
+//! never expires earlier for being written again by an older row. It can for being removed and made anew, so a row may expire before one
+//! that it hides: what has expired is therefore removed from the checkpoint too, and not left to the watermark ([`StateTable::expires`]).
 
 use super::codec::Codec;
 use super::keys::{Key, Keys};
@@ -73,17 +73,17 @@ pub(super) struct Table<P, T> {
     entries: HashMap<Key, BTreeMap<P, Entry<T>>>,
     /// Entries that changed since the last checkpoint, and whether that holds them.
     changed: BTreeMap<(Key, P), bool>,
-    /// Entries by when they die.
-    dying: BTreeSet<(i64, Key, P)>,
+    /// Entries by when they expire.
+    by_expiry: BTreeSet<(i64, Key, P)>,
 }
 
 impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
     pub(super) fn new(spec: Arc<Spec>, places: Places<P>) -> Self {
         let codec = Codec::of::<T>();
-        Self { spec, places, codec, entries: HashMap::new(), changed: BTreeMap::new(), dying: BTreeSet::new() }
+        Self { spec, places, codec, entries: HashMap::new(), changed: BTreeMap::new(), by_expiry: BTreeSet::new() }
     }
 
-    fn is_alive(&self, entry: &Entry<T>, now: &Moment) -> bool {
+    fn is_live(&self, entry: &Entry<T>, now: &Moment) -> bool {
         let now = self.spec.ttl.and_then(|ttl| now.of(ttl.domain));
         !matches!((now, entry.expires), (Some(now), Some(expires)) if expires <= now)
     }
@@ -91,27 +91,27 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
     /// The live entries of a key, in the order of their places.
     pub(super) fn entries<'a>(&'a self, key: &Key, now: &'a Moment) -> impl Iterator<Item = (&'a P, &'a T)> + use<'a, P, T> {
         let of_key = self.entries.get(key).into_iter().flatten();
-        of_key.filter(|(_, entry)| self.is_alive(entry, now)).map(|(place, entry)| (place, &entry.value))
+        of_key.filter(|(_, entry)| self.is_live(entry, now)).map(|(place, entry)| (place, &entry.value))
     }
 
     pub(super) fn get(&self, key: &Key, place: &P, now: &Moment) -> Option<&T> {
         let entry = self.entries.get(key)?.get(place)?;
-        self.is_alive(entry, now).then_some(&entry.value)
+        self.is_live(entry, now).then_some(&entry.value)
     }
 
-    /// The last place of a key, dead ones included.
+    /// The last place of a key, expired ones included.
     pub(super) fn last_place(&self, key: &Key) -> Option<&P> {
         self.entries.get(key)?.last_key_value().map(|(place, _)| place)
     }
 
     pub(super) fn insert(&mut self, key: &Key, place: P, value: T, now: &Moment) -> Result<()> {
-        let lives_until = match self.spec.ttl {
+        let expiry = match self.spec.ttl {
             None => None,
             Some(ttl) => Some(now.of(ttl.domain).ok_or_else(|| self.no_time())?.saturating_add(ttl.micros)),
         };
         let earlier = self.take(key, &place);
         self.changed.entry((key.clone(), place.clone())).or_insert(earlier.is_some());
-        let expires = lives_until.max(earlier.and_then(|entry| entry.expires));
+        let expires = expiry.max(earlier.and_then(|entry| entry.expires));
         self.put(key, place, Entry { value, expires });
         Ok(())
     }
@@ -123,11 +123,11 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
         ))
     }
 
-    /// Removes an entry; returns its value if it was alive.
+    /// Removes an entry; returns its value if it was live.
     pub(super) fn remove(&mut self, key: &Key, place: &P, now: &Moment) -> Option<T> {
         let entry = self.take(key, place)?;
         self.changed.entry((key.clone(), place.clone())).or_insert(true);
-        self.is_alive(&entry, now).then_some(entry.value)
+        self.is_live(&entry, now).then_some(entry.value)
     }
 
     pub(super) fn clear(&mut self, key: &Key, now: &Moment) {
@@ -139,7 +139,7 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
 
     fn put(&mut self, key: &Key, place: P, entry: Entry<T>) {
         if let Some(expires) = entry.expires {
-            self.dying.insert((expires, key.clone(), place.clone()));
+            self.by_expiry.insert((expires, key.clone(), place.clone()));
         }
         self.entries.entry(key.clone()).or_default().insert(place, entry);
     }
@@ -151,7 +151,7 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
             self.entries.remove(key);
         }
         if let Some(expires) = entry.expires {
-            self.dying.remove(&(expires, key.clone(), place.clone()));
+            self.by_expiry.remove(&(expires, key.clone(), place.clone()));
         }
         Some(entry)
     }
@@ -225,10 +225,10 @@ pub(super) trait AnyTable: Any + Send {
     /// What the stored rows mean, for a fingerprint.
     fn shape(&self) -> serde_json::Value;
 
-    /// Forgets what has died.
+    /// Forgets what has expired.
     fn forget(&mut self, now: &Moment);
 
-    /// The processing time at which the next entry dies.
+    /// The processing time at which the next entry expires.
     fn next_timer(&self) -> Option<Timestamp>;
 
     /// What changed since the last call.
@@ -255,18 +255,18 @@ impl<P: Stored + Ord + Clone, T: Stored> AnyTable for Table<P, T> {
 
     fn forget(&mut self, now: &Moment) {
         let Some(ttl) = self.spec.ttl else { return };
-        let has_died = |expires: i64| match ttl.domain {
+        let has_expired = |expires: i64| match ttl.domain {
             TimeDomain::EventTime => Watermark::At(Timestamp(expires)) <= now.watermark,
             TimeDomain::ProcessingTime => expires <= now.trigger_time.0,
         };
-        while let Some((_, key, place)) = self.dying.first().filter(|(expires, ..)| has_died(*expires)).cloned() {
+        while let Some((_, key, place)) = self.by_expiry.first().filter(|(expires, ..)| has_expired(*expires)).cloned() {
             self.remove(&key, &place, now);
         }
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
         self.spec.ttl.filter(|ttl| ttl.domain == TimeDomain::ProcessingTime)?;
-        self.dying.first().map(|(expires, ..)| Timestamp(*expires))
+        self.by_expiry.first().map(|(expires, ..)| Timestamp(*expires))
     }
 
     fn checkpoint(&mut self, keys: &Keys) -> Result<Option<StateChange>> {

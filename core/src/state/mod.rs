@@ -32,20 +32,20 @@ pub struct StateTable {
     pub name: String,
     /// How many of the first columns are the key. Zero is a table of at most one row.
     pub key_columns: usize,
-    /// The column, a TIMESTAMP in microseconds, that says until when a row lives: it is dead once the operator's watermark has reached it,
-    /// and need not be removed. None if rows live until they are removed. The row of a key that went dies no earlier than those that it
-    /// hides.
+    /// The column, a TIMESTAMP in microseconds, at which a row expires: once the operator's watermark has reached it, the row counts no
+    /// more and need not be removed. None if rows stay until they are removed. The row of a key that went expires no earlier than those
+    /// that it hides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<usize>,
 }
 
 impl StateTable {
-    /// A table whose rows live until they are removed.
+    /// A table whose rows stay until they are removed.
     pub fn new(name: impl Into<String>, key_columns: usize) -> Self {
         Self { name: name.into(), key_columns, expires: None }
     }
 
-    /// The same table, with rows that die by the watermark.
+    /// The same table, with rows that expire by the watermark.
     #[must_use]
     pub fn expiring(mut self, column: usize) -> Self {
         self.expires = Some(column);
@@ -68,7 +68,7 @@ pub struct StateLayer {
 pub type StateChange = StateLayer;
 
 impl StateLayer {
-    /// When the last of its rows dies; none if a row lives until it is removed, or if there is no row.
+    /// When the last of its rows expires; none if a row stays until it is removed, or if there is no row.
     pub fn expires(&self) -> Option<Timestamp> {
         let times = self.rows.column(self.table.expires?).as_primitive_opt::<TimestampMicrosecondType>()?;
         (times.null_count() == 0).then(|| max(times).map(Timestamp)).flatten()

@@ -76,7 +76,7 @@ impl Running {
         Ok(())
     }
 
-    /// How many rows each operator remembers, without what is dead by its watermark.
+    /// How many rows each operator remembers, without what has expired by its watermark.
     pub fn remembered(&self) -> Result<Vec<usize>> {
         let rows = |stateful: &Stateful| Ok(stateful.tables()?.iter().map(|table| table.rows.num_rows()).sum());
         self.operators.values().map(rows).collect()

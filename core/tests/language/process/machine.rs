@@ -145,7 +145,7 @@ impl Machine {
         self.try_run(rows, trigger_time, watermark).unwrap()
     }
 
-    /// What is stored, without what is dead.
+    /// What is stored, without what has expired.
     pub fn state(&self) -> Vec<StateLayer> {
         let whole = |layers: &Vec<StateLayer>| merge(layers, true, self.watermark).unwrap();
         self.layers.values().map(whole).filter(|layer| layer.rows.num_rows() > 0).collect()

@@ -94,7 +94,7 @@ struct Fresh {
     ts: i64,
 }
 
-/// Rows of keys that were not seen for a while: a state that dies by event time.
+/// Rows of keys that were not seen for a while: a state that expires by event time.
 struct Deduplicate {
     seen: ValueState<i64>,
 }
@@ -123,17 +123,17 @@ impl ProcessFunction for Deduplicate {
 }
 
 fn fresh_of(rows: &[Row]) -> Vec<String> {
-    let mut lives_until: BTreeMap<i64, i64> = BTreeMap::new();
+    let mut expiry: BTreeMap<i64, i64> = BTreeMap::new();
     let mut fresh = Vec::new();
     for row in rows {
-        if lives_until.get(&row.k).is_none_or(|until| *until <= row.ts) {
+        if expiry.get(&row.k).is_none_or(|until| *until <= row.ts) {
             fresh.push(serde_json::to_string(&Fresh { k: row.k, ts: row.ts }).unwrap());
         }
         if row.v == 0 {
-            lives_until.remove(&row.k);
+            expiry.remove(&row.k);
         } else {
-            let until = lives_until.get(&row.k).copied().unwrap_or(i64::MIN).max(row.ts + LIFE);
-            lives_until.insert(row.k, until);
+            let until = expiry.get(&row.k).copied().unwrap_or(i64::MIN).max(row.ts + LIFE);
+            expiry.insert(row.k, until);
         }
     }
     fresh
