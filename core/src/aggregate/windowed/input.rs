@@ -1,0 +1,110 @@
+//! To which units rows go, and which are late.
+
+use super::super::calls::{CallInput, inputs};
+use super::super::spec::{evaluate, expiries, times};
+use super::{WHOLE, Windowed};
+use crate::error::{ErrorKind, Result, ResultExt};
+use crate::operator::Output;
+use crate::window::{Window, WindowSpec, check_times};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::compute::{filter_record_batch, take};
+use datafusion_physical_expr::PhysicalExpr;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The groups of rows and the arguments of the calls, row by row.
+struct Rows {
+    keys: Vec<ArrayRef>,
+    inputs: Vec<CallInput>,
+    count: usize,
+}
+
+impl Rows {
+    fn take(&self, members: Vec<u32>) -> Result<Self> {
+        let members = UInt32Array::from(members);
+        let keys = self.keys.iter().map(|key| take(key, &members, None)).collect::<Result<_, _>>();
+        Ok(Self {
+            keys: keys.or_error(ErrorKind::Internal, || "dividing rows among windows".into())?,
+            inputs: self.inputs.iter().map(|input| input.take(&members)).collect::<Result<_>>()?,
+            count: members.len(),
+        })
+    }
+}
+
+impl Windowed {
+    /// Rows whose window is over a time: to the units of their panes.
+    pub(super) fn process_windows(
+        &mut self,
+        spec: WindowSpec,
+        time: &Arc<dyn PhysicalExpr>,
+        rows: &RecordBatch,
+        output: &mut Output,
+    ) -> Result<()> {
+        let time = evaluate(time, rows)?;
+        let rows = self.rows(rows)?;
+        let times = times(&time)?;
+        check_times(times)?;
+        output.count_late(times.null_count() as u64);
+        for (pane, members) in by_pane(spec, times) {
+            let units = self.open_units(spec, pane);
+            if !units.is_empty() {
+                let of_pane = if members.len() == rows.count { None } else { Some(rows.take(members)?) };
+                units.into_iter().try_for_each(|unit| self.update(unit, of_pane.as_ref().unwrap_or(&rows)))?;
+            } else if spec.windows_of(pane).next().is_some() {
+                output.count_late(members.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of groups that are in no window.
+    pub(super) fn process_whole(&mut self, rows: &RecordBatch) -> Result<()> {
+        let rows = self.rows(rows)?;
+        self.update(WHOLE, &rows)
+    }
+
+    /// Leaves out rows whose group has closed.
+    pub(super) fn in_time(&self, key: usize, rows: RecordBatch, output: &mut Output) -> Result<RecordBatch> {
+        let expiries = expiries(&evaluate(&self.spec.keys[key], &rows)?)?;
+        let open: BooleanArray = expiries.iter().map(|expiry| Some(!expiry.is_some_and(|expiry| self.is_closed(expiry)))).collect();
+        let late = open.false_count();
+        if late == 0 {
+            return Ok(rows);
+        }
+        output.count_late(late as u64);
+        filter_record_batch(&rows, &open).or_error(ErrorKind::Internal, || "leaving out late rows".into())
+    }
+
+    fn rows(&mut self, rows: &RecordBatch) -> Result<Rows> {
+        let keys = self.spec.key_columns(rows)?;
+        let (sequence, count) = (self.sequence, rows.num_rows());
+        self.sequence += count as i64;
+        Ok(Rows { keys, inputs: inputs(&self.spec.calls, rows, sequence)?, count })
+    }
+
+    /// The units that rows of a pane go to: those in which something is open.
+    fn open_units(&self, spec: WindowSpec, pane: i64) -> Vec<Window> {
+        let mut open = spec.windows_of(pane).filter(|window| !self.is_closed(window.end));
+        if self.units_are_panes() {
+            open.next().map(|_| Window { start: pane, end: pane + spec.pane().unwrap_or(0) }).into_iter().collect()
+        } else {
+            open.collect()
+        }
+    }
+
+    fn update(&mut self, unit: Window, rows: &Rows) -> Result<()> {
+        let new = self.unit(unit)?.update(&rows.keys, rows.count, &rows.inputs)?;
+        self.note_expiries(&new)
+    }
+}
+
+/// The rows that have a time, by their panes.
+fn by_pane(spec: WindowSpec, times: &TimestampMicrosecondArray) -> BTreeMap<i64, Vec<u32>> {
+    let mut panes: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for (row, time) in (0u32..).zip(times) {
+        if let Some(time) = time {
+            panes.entry(spec.pane_of(time)).or_default().push(row);
+        }
+    }
+    panes
+}
