@@ -109,6 +109,11 @@ pub trait OperatorFactory: Send + Sync + fmt::Debug {
     /// What the stored state means, in words: a program whose operator of the same id says otherwise is refused.
     fn fingerprint(&self) -> String;
 
+    /// Which rows come to it, in words, if its name is derived from its place among others: this tells it from those that mean the same.
+    fn input(&self) -> Option<String> {
+        None
+    }
+
     /// One line for `explain`.
     fn describe(&self) -> String;
 }

@@ -5,6 +5,7 @@
 
 mod abort;
 mod bad_input;
+mod branches;
 mod delays;
 mod fencing;
 mod idleness;

@@ -104,6 +104,8 @@ pub struct Origins {
     pub keys: Vec<(String, String)>,
     /// The window.
     pub window: Option<String>,
+    /// Which rows are grouped. State goes on when these change, unless groupings would be taken for each other.
+    pub rows: String,
 }
 
 pub(super) const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -267,6 +269,10 @@ impl OperatorFactory for Aggregate {
         let calls: Vec<String> = self.calls.iter().map(CallSpec::meaning).collect();
         let emit = format!("{:?}", self.emit);
         json!({ "keys": keys.collect::<Vec<_>>(), "time": time, "aggregates": calls, "emit": emit }).to_string()
+    }
+
+    fn input(&self) -> Option<String> {
+        Some(self.origins.rows.clone())
     }
 
     fn describe(&self) -> String {

@@ -7,6 +7,7 @@
 use super::config_error;
 use super::lineage::{resolved, shown};
 use super::operation::{Operation, OperationNode};
+use super::rows::rows_in_words;
 use crate::error::{Error, Result};
 use crate::plan::readable;
 use crate::window::{WindowFunction, WindowSpec};
@@ -31,6 +32,8 @@ pub(super) struct Grouping {
     pub(super) calls: Vec<AggregateFunction>,
     /// What each column of the output is computed from.
     pub(super) origins: Vec<Expr>,
+    /// Which rows are grouped, in words.
+    pub(super) rows: String,
     /// As the user wrote it, for messages.
     pub(super) text: String,
 }
@@ -142,7 +145,7 @@ impl AggregateNode {
         let calls = aggregates.iter().map(|aggregate| call(aggregate, &mut projection)).collect::<Result<Vec<_>>>()?;
         let of_keys = keys.iter().zip(groups).map(|(key, group)| key_origin(key, group, input));
         let origins = of_keys.chain(aggregates.iter().map(|aggregate| Ok(resolved(aggregate, input)))).collect::<Result<_>>()?;
-        let operation = Grouping { keys, calls, origins, text };
+        let operation = Grouping { keys, calls, origins, rows: rows_in_words(input), text };
         Ok(Self { operation, input: projection.build(input)?, schema: Arc::clone(schema) })
     }
 }

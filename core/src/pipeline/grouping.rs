@@ -45,12 +45,12 @@ impl Input<'_> {
         self.node.operation.keys.iter().any(|key| matches!(key, GroupKey::Window(WindowSpec::Session { .. }, _)))
     }
 
-    /// What keys and window are computed from.
+    /// What keys and window are computed from, and of which rows.
     fn origins(&self) -> Origins {
         let (windows, keys): (Vec<_>, Vec<_>) =
             self.node.operation.keys.iter().zip(&self.node.operation.origins).partition(|(key, _)| matches!(key, GroupKey::Window(..)));
         let keys = key_origins(keys.into_iter().map(|(_, origin)| origin));
-        Origins { keys, window: windows.first().map(|(_, origin)| shown(origin)) }
+        Origins { keys, window: windows.first().map(|(_, origin)| shown(origin)), rows: self.node.operation.rows.clone() }
     }
 
     fn call(&self, call: &AggregateFunction, name: &str, origin: String) -> Result<CallSpec> {

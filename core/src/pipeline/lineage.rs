@@ -14,7 +14,7 @@ use datafusion_expr::{Distinct, Expr, LogicalPlan};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// What is longer than this many bytes is told by its hash: expressions over expressions double in length with every step.
-const READABLE: usize = 1 << 12;
+pub(super) const READABLE: usize = 1 << 12;
 
 /// An expression over the columns of a plan, down to what they are computed from.
 pub(super) fn resolved(expression: &Expr, plan: &LogicalPlan) -> Expr {

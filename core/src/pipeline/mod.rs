@@ -17,6 +17,7 @@ mod operation;
 mod optimize;
 mod physical;
 mod process;
+mod rows;
 mod statics;
 mod stream;
 mod supported;

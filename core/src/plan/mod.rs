@@ -123,10 +123,18 @@ impl Plan {
 
     /// What the state of each operator with a memory means: compared with the record when a job is opened.
     pub fn fingerprints(&self) -> BTreeMap<OperatorId, String> {
-        let stateful = |node: &Node| match &node.kind {
-            NodeKind::Operator(factory) => Some((node.id.clone(), factory.fingerprint())),
+        self.operators().map(|(id, factory)| (id.clone(), factory.fingerprint())).collect()
+    }
+
+    /// Which rows come to the operators whose names are derived from their places.
+    pub fn inputs(&self) -> BTreeMap<OperatorId, String> {
+        self.operators().filter_map(|(id, factory)| Some((id.clone(), factory.input()?))).collect()
+    }
+
+    fn operators(&self) -> impl Iterator<Item = (&OperatorId, &Arc<dyn OperatorFactory>)> {
+        self.nodes.iter().filter_map(|node| match &node.kind {
+            NodeKind::Operator(factory) => Some((&node.id, factory)),
             _ => None,
-        };
-        self.nodes.iter().filter_map(stateful).collect()
+        })
     }
 }

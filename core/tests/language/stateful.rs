@@ -57,6 +57,11 @@ impl Running {
         self.plan.fingerprints().into_values().collect()
     }
 
+    /// Which rows come to each operator.
+    pub fn inputs(&self) -> Vec<String> {
+        self.plan.inputs().into_values().collect()
+    }
+
     /// Drops all operators, and makes those of other statements from what was checkpointed.
     pub fn restart_as(&mut self, statements: &str) -> Result<()> {
         let other = Self::new(statements);

@@ -129,7 +129,7 @@ fn check_ends(inputs: &[Input], settings: &DriverSettings) -> Result<()> {
 impl Opening {
     /// Commits the opening. Returns where the job stood before it.
     fn take_over(&self, job: &JobId) -> Result<(Option<Standpoint>, Stored)> {
-        let program = Program { operators: self.plan.fingerprints(), sources: self.inputs.iter().map(|input| input.id.clone()).collect() };
+        let program = Program::of(&self.plan);
         loop {
             let standpoint = Standpoint::read(&self.log)?;
             if let Some(standpoint) = &standpoint {
@@ -164,6 +164,7 @@ impl Opening {
         let open = OpenRecord {
             last: head.and_then(|head| head.record.last_batch()),
             operators: program.operators.clone(),
+            inputs: program.inputs.clone(),
             sources: self.inputs.iter().map(schema).collect::<Result<_>>()?,
             statics: self.statics.clone(),
             sinks: self.outlets.iter().map(|outlet| (outlet.id.clone(), outlet.place.clone())).collect(),

@@ -56,6 +56,9 @@ pub struct OpenRecord {
     pub last: Option<BatchRef>,
     /// What the state of each operator with a memory means.
     pub operators: BTreeMap<OperatorId, String>,
+    /// Which rows come to those whose names are derived from their places. Records of earlier versions don't say it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<OperatorId, String>,
     /// The columns of each source, declared or inferred: those that were inferred once are kept.
     pub sources: BTreeMap<SourceId, StoredSchema>,
     /// The versions of static tables that were read: they are the same for all batches up to the next opening.

@@ -36,6 +36,7 @@ fn open(last: Option<BatchRef>) -> Body {
     Body::Open(Box::new(OpenRecord {
         last,
         operators: BTreeMap::from([("counts".into(), "counts by v".into())]),
+        inputs: BTreeMap::new(),
         sources: BTreeMap::new(),
         statics: BTreeMap::from([("dim".into(), StaticRecord { ranges: vec![cut(0)], rows: 10 })]),
         sinks: BTreeMap::from([("out".into(), "file:///out".into())]),

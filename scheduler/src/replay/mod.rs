@@ -123,7 +123,7 @@ impl Replay {
         let opened = opening(&log, &first)?;
         read_again(&plan.statics, statics, &opened.statics, checkpoint.storage())?;
         if let Some(before) = &before {
-            check_program(&plan, &inputs, &log, before)?;
+            check_program(&plan, &log, before)?;
         }
         let unreadable = |error| match settings.first.0.checked_sub(1) {
             Some(batch) => history.unreadable(BatchId(batch), error),
@@ -318,9 +318,8 @@ fn check_sources(inputs: &[Input], batch: &BatchRecord) -> Result<()> {
 }
 
 /// The memory of the first batch's operators must mean to this program what it meant to the one that wrote it.
-fn check_program(plan: &Plan, inputs: &[Input], log: &Log, before: &Record) -> Result<()> {
-    let program = Program { operators: plan.fingerprints(), sources: inputs.iter().map(|input| input.id.clone()).collect() };
-    let differences = compatibility::differences(&program, &opening(log, before)?, batch_of(before)?);
+fn check_program(plan: &Plan, log: &Log, before: &Record) -> Result<()> {
+    let differences = compatibility::differences(&Program::of(plan), &opening(log, before)?, batch_of(before)?);
     if differences.is_empty() {
         return Ok(());
     }
