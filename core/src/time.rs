@@ -4,6 +4,7 @@
 //! takes once per batch and records.
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use arrow::datatypes::{DataType, TimeUnit};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -19,6 +20,8 @@ const BEYOND_THE_CALENDAR: &str = " us";
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// The type of columns of times: TIMESTAMP in SQL.
+    pub const DATA_TYPE: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
     /// The earliest event time that is taken for real: the start of the year 1900.
     pub const EARLIEST_EVENT: Self = Self(-2_208_988_800_000_000);
     /// Event times from here on are taken for mistakes: the start of the year 2201.

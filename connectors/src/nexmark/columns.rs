@@ -4,9 +4,10 @@ use super::event::{Draw, Kind, Settings, identity};
 use super::random::Draws;
 use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::buffer::{Buffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::ops::Range;
 use std::sync::Arc;
+use waterclock_core::time::Timestamp;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 const HOT_CHANNELS: [&str; 4] = ["Google", "Facebook", "Baidu", "Apple"];
@@ -21,7 +22,7 @@ const LAST_NAMES: [&str; 9] = ["Shultz", "Abrams", "Spencer", "White", "Bartels"
 pub fn schema(kind: Kind) -> SchemaRef {
     let number = |name: &str| Field::new(name, DataType::Int64, true);
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
-    let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, None), true);
+    let time = |name: &str| Field::new(name, Timestamp::DATA_TYPE, true);
     Arc::new(Schema::new(match kind {
         Kind::Person => vec![
             number("id"),

@@ -10,7 +10,7 @@ use crate::time::{Timestamp, Watermark};
 use crate::window::{Window, WindowSpec, is_window_type};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion_physical_expr::PhysicalExpr;
 use serde_json::json;
 use std::sync::Arc;
@@ -107,8 +107,6 @@ pub struct Origins {
     /// Which rows are grouped. State goes on when these change, unless groupings would be taken for each other.
     pub rows: String,
 }
-
-pub(super) const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 impl Aggregate {
     pub(super) fn key_types(&self) -> Result<Vec<DataType>> {
@@ -214,7 +212,7 @@ pub(super) fn expiries(column: &ArrayRef) -> Result<Vec<Option<i64>>> {
             Ok((0..windows.len()).map(|row| (windows.is_valid(row) && ends.is_valid(row)).then(|| ends.value(row))).collect())
         }
         None => {
-            let column = cast(column, &MICROS).or_error(ErrorKind::Internal, || "the event time of groups".into())?;
+            let column = cast(column, &Timestamp::DATA_TYPE).or_error(ErrorKind::Internal, || "the event time of groups".into())?;
             Ok(times(&column)?.iter().map(|time| time.map(|time| time.saturating_add(1))).collect())
         }
     }
@@ -223,7 +221,7 @@ pub(super) fn expiries(column: &ArrayRef) -> Result<Vec<Option<i64>>> {
 fn window_column(windows: &[Window]) -> Result<ArrayRef> {
     let starts: TimestampMicrosecondArray = windows.iter().map(|window| Some(window.start)).collect();
     let ends: TimestampMicrosecondArray = windows.iter().map(|window| Some(window.end)).collect();
-    let fields = vec![Field::new("start", MICROS, true), Field::new("end", MICROS, true)];
+    let fields = vec![Field::new("start", Timestamp::DATA_TYPE, true), Field::new("end", Timestamp::DATA_TYPE, true)];
     let windows = StructArray::try_new(fields.into(), vec![Arc::new(starts), Arc::new(ends)], None);
     Ok(Arc::new(windows.or_error(ErrorKind::Internal, || "a column of windows".into())?))
 }

@@ -16,7 +16,8 @@ use crate::plan::{Node, NodeId, NodeKind, TimeBound};
 use crate::process::{Bind, Layout, Process, ProcessFunction, States};
 use crate::sink::SinkMode;
 use crate::sql::functions::on_batch_time;
-use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
+use crate::time::Timestamp;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
 use serde::de::DeserializeOwned;
@@ -144,7 +145,7 @@ impl ProcessCall {
 
 /// The first column that is an event time in microseconds, and what bounds it.
 fn event_time<'a>(from: &'a Translated, given: &Schema) -> Option<(usize, &'a TimeBound)> {
-    let is_micros = |index: usize| given.field(from.columns[index]).data_type() == &DataType::Timestamp(TimeUnit::Microsecond, None);
+    let is_micros = |index: usize| given.field(from.columns[index]).data_type() == &Timestamp::DATA_TYPE;
     from.times.iter().enumerate().find_map(|(index, time)| match time {
         Some(TimeColumn::Event(bound)) if is_micros(index) => Some((index, bound)),
         _ => None,

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::time::{Timestamp, Watermark};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion_physical_expr::PhysicalExpr;
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct TimeBound {
 impl TimeBound {
     /// The columns that a step of a bound is computed over: one, the time.
     pub fn input_schema() -> SchemaRef {
-        Arc::new(Schema::new(vec![Field::new("time", DataType::Timestamp(TimeUnit::Microsecond, None), true)]))
+        Arc::new(Schema::new(vec![Field::new("time", Timestamp::DATA_TYPE, true)]))
     }
 
     /// The bound behind one more step: an expression over [`input_schema`](Self::input_schema) that never goes down.
@@ -48,7 +48,7 @@ impl TimeBound {
             let failed = || format!("computing {step} of the watermark {time}");
             let row = RecordBatch::try_new(Self::input_schema(), vec![column]).or_error(ErrorKind::Internal, failed)?;
             let value = step.evaluate(&row).and_then(|value| value.into_array(1)).or_error(ErrorKind::BadData, failed)?;
-            let value = cast(&value, &DataType::Timestamp(TimeUnit::Microsecond, None)).or_error(ErrorKind::Internal, failed)?;
+            let value = cast(&value, &Timestamp::DATA_TYPE).or_error(ErrorKind::Internal, failed)?;
             let value = value.as_primitive::<TimestampMicrosecondType>().iter().next().flatten();
             time = Timestamp(value.ok_or_else(|| Error::internal(format!("{step} of the watermark {time} is null")))?);
         }

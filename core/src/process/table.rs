@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::state::{StateChange, StateLayer, StateTable};
 use crate::time::{Timestamp, Watermark};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -290,6 +290,3 @@ impl<P: Stored + Ord + Clone, T: Stored> AnyTable for Table<P, T> {
         self.restore_rows(&layer.rows, keys).map_err(|error| error.within(self.context("reading")))
     }
 }
-
-/// The type of times in a table.
-pub(super) const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);

@@ -2,9 +2,10 @@
 
 use super::TimeDomain;
 use super::keys::{Key, Keys};
-use super::table::{TIME, free_name};
+use super::table::free_name;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::state::{StateChange, StateLayer, StateTable};
+use crate::time::Timestamp;
 use arrow::array::{AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,7 +76,7 @@ impl Timers {
         let mut columns = keys.columns(changed.iter().map(|(_, key, _)| key))?;
         columns.push(Arc::new(changed.iter().map(|(.., time)| Some(*time)).collect::<TimestampMicrosecondArray>()));
         let mut fields: Vec<Field> = keys.stored().fields().iter().map(|field| field.as_ref().clone()).collect();
-        fields.push(Field::new(free_name(keys, "time"), TIME, true));
+        fields.push(Field::new(free_name(keys, "time"), Timestamp::DATA_TYPE, true));
         let table = StateTable::new(self.table, fields.len());
         let rows =
             RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).or_error(ErrorKind::Internal, || "writing timers".into())?;

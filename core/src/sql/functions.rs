@@ -66,7 +66,7 @@ impl ScalarUDFImpl for BatchTime {
 
     fn return_type(&self, _arguments: &[DataType]) -> PlanResult<DataType> {
         Ok(match self.part {
-            Part::Time => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Part::Time => Timestamp::DATA_TYPE,
             Part::Date => DataType::Date32,
             Part::TimeOfDay => DataType::Time64(TimeUnit::Microsecond),
         })

@@ -3,7 +3,8 @@
 use super::functions::{higher_order_functions, scalar_functions};
 use crate::id::SourceId;
 use crate::source::EventTime;
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
+use crate::time::Timestamp;
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{Result as PlanResult, TableReference, plan_err};
@@ -151,9 +152,7 @@ struct Types;
 impl TypePlanner for Types {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> PlanResult<Option<FieldRef>> {
         Ok(match sql_type {
-            ast::DataType::Timestamp(..) | ast::DataType::Datetime(_) => {
-                Some(Arc::new(Field::new("", DataType::Timestamp(TimeUnit::Microsecond, None), true)))
-            }
+            ast::DataType::Timestamp(..) | ast::DataType::Datetime(_) => Some(Arc::new(Field::new("", Timestamp::DATA_TYPE, true))),
             _ => None,
         })
     }

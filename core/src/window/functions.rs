@@ -5,18 +5,18 @@
 
 use super::{WindowSpec, check_times};
 use crate::error::{Error, Result};
+use crate::time::Timestamp;
 use arrow::array::{Array, ArrayRef, AsArray, StructArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Fields, IntervalUnit, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Fields, IntervalUnit, TimestampMicrosecondType};
 use datafusion_common::{Result as PlanResult, ScalarValue, exec_err, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::sync::Arc;
 
-const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 const LENGTH: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 fn window_fields() -> Fields {
-    Fields::from(vec![Field::new("start", TIME, true), Field::new("end", TIME, true)])
+    Fields::from(vec![Field::new("start", Timestamp::DATA_TYPE, true), Field::new("end", Timestamp::DATA_TYPE, true)])
 }
 
 /// Whether values of a type are windows.
@@ -155,7 +155,7 @@ impl ScalarUDFImpl for WindowFunction {
         if let Some(other) = given[1..].iter().find(|given| !matches!(given, DataType::Interval(_))) {
             return plan_err!("{}() takes lengths as INTERVAL, and is given {other}; write {}", self.name(), self.usage());
         }
-        Ok(std::iter::once(TIME).chain(given[1..].iter().map(|_| LENGTH)).collect())
+        Ok(std::iter::once(Timestamp::DATA_TYPE).chain(given[1..].iter().map(|_| LENGTH)).collect())
     }
 
     fn return_type(&self, _arguments: &[DataType]) -> PlanResult<DataType> {
@@ -248,7 +248,7 @@ impl ScalarUDFImpl for ReadWindow {
     }
 
     fn return_type(&self, _arguments: &[DataType]) -> PlanResult<DataType> {
-        Ok(TIME)
+        Ok(Timestamp::DATA_TYPE)
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> PlanResult<ColumnarValue> {

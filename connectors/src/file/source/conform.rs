@@ -5,8 +5,9 @@
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
+use waterclock_core::time::Timestamp;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// How a file's columns become the projected ones.
@@ -22,7 +23,7 @@ impl Conform {
     /// # Errors
     /// `BadData` if the file lacks a column or has one of a type that can't become the declared one without loss.
     pub(super) fn new(projected: &SchemaRef, file: &Schema, name: &Arc<str>) -> Result<Self> {
-        let find = |field: &Arc<arrow::datatypes::Field>| {
+        let find = |field: &Arc<Field>| {
             let Ok(index) = file.index_of(field.name()) else {
                 let there = file.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
                 return Err(Error::bad_data(format!("{name} has no column '{}'; its columns are: {there}", field.name())));
@@ -110,15 +111,14 @@ fn is_lossless(from: &DataType, to: &DataType) -> bool {
 
 /// A schema of a file as a table's: times in microseconds without zone, dictionaries as their values, every column nullable.
 pub(super) fn normalised(schema: &Schema) -> Schema {
-    use arrow::datatypes::TimeUnit::Microsecond;
-    let field = |field: &Arc<arrow::datatypes::Field>| {
+    let field = |field: &Arc<Field>| {
         let data_type = match field.data_type() {
-            DataType::Timestamp(..) => DataType::Timestamp(Microsecond, None),
+            DataType::Timestamp(..) => Timestamp::DATA_TYPE,
             DataType::Dictionary(_, value) => value.as_ref().clone(),
             DataType::Null => DataType::Utf8,
             other => other.clone(),
         };
-        arrow::datatypes::Field::new(field.name(), data_type, true)
+        Field::new(field.name(), data_type, true)
     };
     Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>())
 }
@@ -127,7 +127,7 @@ pub(super) fn normalised(schema: &Schema) -> Schema {
 mod tests {
     use super::*;
     use arrow::array::{Array, AsArray, TimestampNanosecondArray};
-    use arrow::datatypes::{Field, TimeUnit, TimestampMicrosecondType};
+    use arrow::datatypes::TimestampMicrosecondType;
 
     #[test]
     fn only_casts_that_keep_every_value_are_made() {
@@ -144,8 +144,7 @@ mod tests {
     fn timestamps_with_a_zone_become_microseconds_in_utc() {
         let column: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1_704_067_200_000_001_000]).with_timezone("+02:00"));
         let batch = RecordBatch::try_from_iter([("t", column)]).unwrap();
-        let wanted = DataType::Timestamp(TimeUnit::Microsecond, None);
-        let schema = Arc::new(Schema::new(vec![Field::new("t", wanted, true)]));
+        let schema = Arc::new(Schema::new(vec![Field::new("t", Timestamp::DATA_TYPE, true)]));
         let rows = Conform::new(&schema, &batch.schema(), &"x".into()).unwrap().apply(&batch).unwrap();
         assert_eq!(rows.column(0).as_primitive::<TimestampMicrosecondType>().value(0), 1_704_067_200_000_001);
         assert_eq!(rows.column(0).null_count(), 0);

@@ -9,7 +9,7 @@ use super::prune::RowGroups;
 use super::version::{FileVersion, Range};
 use super::{Shared, failed_reading};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema};
 use bytes::{Buf, Bytes};
 use datafusion_common::ScalarValue;
 use parquet::arrow::ProjectionMask;
@@ -257,7 +257,7 @@ fn skippable(shared: &Shared, statistics: &mut RowGroups<'_>, group: usize, is_w
 fn known_latest(shared: &Shared, statistics: &mut RowGroups<'_>, group: usize) -> Option<Timestamp> {
     let column = shared.layout.scan.event_time?;
     let known = statistics.known(shared.layout.schema.field(column).name(), group)?;
-    let time = |value: Option<ScalarValue>| match value?.cast_to(&DataType::Timestamp(TimeUnit::Microsecond, None)) {
+    let time = |value: Option<ScalarValue>| match value?.cast_to(&Timestamp::DATA_TYPE) {
         Ok(ScalarValue::TimestampMicrosecond(Some(time), _)) => Some(Timestamp(time)).filter(|time| time.is_plausible()),
         _ => None,
     };

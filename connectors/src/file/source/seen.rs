@@ -2,12 +2,11 @@
 
 use super::version::{FileVersion, Range};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use waterclock_core::state::{StateChange, StateLayer, StateTable, merge};
-use waterclock_core::time::Timestamp;
-use waterclock_core::time::Watermark;
+use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 const TABLE: &str = "seen";
@@ -104,7 +103,7 @@ fn table() -> StateTable {
 fn schema() -> Schema {
     Schema::new(vec![
         Field::new("path", DataType::Utf8, false),
-        Field::new("mtime", DataType::Timestamp(TimeUnit::Microsecond, None), false),
+        Field::new("mtime", Timestamp::DATA_TYPE, false),
         Field::new("size", DataType::Int64, false),
         Field::new("etag", DataType::Utf8, true),
         Field::new("read_bytes", DataType::Int64, true),
