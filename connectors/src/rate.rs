@@ -8,14 +8,13 @@
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 use waterclock_core::connector::TableDefinition;
 use waterclock_core::id::PartitionId;
 use waterclock_core::source::{
-    Cut, CutLimits, Morsel, Morsels, Offset, Origin, PartitionCut, Positions, Scan, Skipped, Source, SourceCapabilities, Split,
+    Cut, CutLimits, Fetch, Morsel, Morsels, Offset, Origin, PartitionCut, Positions, Scan, Skipped, Source, SourceCapabilities, Split,
 };
 use waterclock_core::state::{StateChange, StateLayer};
 use waterclock_core::time::Timestamp;
@@ -198,8 +197,8 @@ impl Split for Rows {
         (ROW_BYTES * (self.rows.end - self.rows.start)) as usize
     }
 
-    fn fetch(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Morsels>>> {
-        Box::pin(async move { Ok(self as Box<dyn Morsels>) })
+    fn fetch(self: Box<Self>) -> Result<Fetch> {
+        Ok(Fetch::AtHand(self))
     }
 }
 

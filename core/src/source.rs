@@ -5,8 +5,9 @@
 //! to read the very same rows again, in this process or another. Reading is separate: [`Source::splits`] turns a cut, newly made or
 //! taken from an old record, into [`Split`]s, pieces that are read side by side.
 //!
-//! A split is read in two steps, so that workers of the thread pool never wait: [`Split::fetch`] is awaited on the storage thread
-//! and brings what must be in memory (or opens a local file); the [`Morsels`] that it returns decode it on a worker.
+//! A split is read in two steps, so that workers of the thread pool never wait for a store: what [`Split::fetch`] gives is awaited on the
+//! storage thread, where there is something to wait for, and brings what must be in memory; the [`Morsels`] that come of it decode it on a
+//! worker.
 //!
 //! IMPORTANT: how a cut falls into splits, and a split into morsels, depends on the cut and the scan alone, never on the number of
 //! threads, for the order of the rows must not.
@@ -194,8 +195,26 @@ pub trait Split: Send {
     /// About how many bytes it decodes to: tasks are balanced by this.
     fn work_bytes(&self) -> usize;
 
-    /// Brings what the piece needs. Awaited on the storage thread.
-    fn fetch(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Morsels>>>;
+    /// Brings what the piece needs.
+    fn fetch(self: Box<Self>) -> Result<Fetch>;
+}
+
+/// The way of a split into memory.
+pub enum Fetch {
+    /// There is nothing to wait for: rows are made, or the worker opens a local file.
+    AtHand(Box<dyn Morsels>),
+    /// What it needs is on its way. Awaited on the storage thread.
+    Awaited(BoxFuture<'static, Result<Box<dyn Morsels>>>),
+}
+
+impl Fetch {
+    /// The split's rows, once all that they need is there.
+    pub async fn finish(self) -> Result<Box<dyn Morsels>> {
+        match self {
+            Self::AtHand(morsels) => Ok(morsels),
+            Self::Awaited(morsels) => morsels.await,
+        }
+    }
 }
 
 /// Decodes a split, a morsel at a time, on a worker. Never waits on the storage thread.

@@ -4,15 +4,14 @@ use super::columns::{average_bytes, column, schema};
 use super::event::{Kind, Settings};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use futures::future::BoxFuture;
 use std::ops::Range;
 use std::sync::Arc;
 use waterclock_core::connector::{ConnectorContext, TableDefinition};
 use waterclock_core::id::PartitionId;
 use waterclock_core::options::Options;
 use waterclock_core::source::{
-    Cut, CutLimits, Morsel, Morsels, Offset, Origin, PartitionCut, Positions, Scan, Skipped, Source, SourceCapabilities, SourceSettings,
-    Split,
+    Cut, CutLimits, Fetch, Morsel, Morsels, Offset, Origin, PartitionCut, Positions, Scan, Skipped, Source, SourceCapabilities,
+    SourceSettings, Split,
 };
 use waterclock_core::state::{StateChange, StateLayer};
 use waterclock_core::time::{Timestamp, parse_duration};
@@ -226,8 +225,8 @@ impl Split for Rows {
         ((self.rows.end - self.rows.start) * average_bytes(self.generator.kind)) as usize
     }
 
-    fn fetch(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Morsels>>> {
-        Box::pin(async move { Ok(self as Box<dyn Morsels>) })
+    fn fetch(self: Box<Self>) -> Result<Fetch> {
+        Ok(Fetch::AtHand(self))
     }
 }
 
@@ -274,7 +273,7 @@ mod tests {
     fn rows(source: &dyn Source, cut: &Cut) -> u64 {
         let scan = Arc::new(Scan { projection: vec![], filters: vec![], event_time: None, watermark_only: false });
         let count = |split: Box<dyn Split>| {
-            let mut morsels = futures::executor::block_on(split.fetch()).unwrap();
+            let mut morsels = futures::executor::block_on(split.fetch().unwrap().finish()).unwrap();
             std::iter::from_fn(move || morsels.next().unwrap()).map(|morsel| morsel.rows.num_rows() as u64).sum::<u64>()
         };
         source.splits(cut, &scan).unwrap().into_iter().map(count).sum()

@@ -20,7 +20,6 @@ use crate::format::Format;
 use arrivals::Arrivals;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use pending::Pending;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use waterclock_core::connector::TableDefinition;
 use waterclock_core::id::PartitionId;
 use waterclock_core::options::Options;
-use waterclock_core::source::{Cut, CutLimits, Morsels, Offset, PartitionCut, Place, Position, Scan, Source, SourceCapabilities, Split};
+use waterclock_core::source::{Cut, CutLimits, Fetch, Offset, PartitionCut, Place, Position, Scan, Source, SourceCapabilities, Split};
 use waterclock_core::state::{StateChange, StateLayer};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -291,10 +290,8 @@ impl Split for TextSplit {
         self.text.len()
     }
 
-    fn fetch(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Morsels>>> {
-        Box::pin(async move {
-            let input = TextInput { reader: Box::new(Cursor::new(self.text)), position: self.position };
-            text::open_all(&self.layout, self.name, self.header, input)
-        })
+    fn fetch(self: Box<Self>) -> Result<Fetch> {
+        let input = TextInput { reader: Box::new(Cursor::new(self.text)), position: self.position };
+        text::open_all(&self.layout, self.name, self.header, input).map(Fetch::AtHand)
     }
 }

@@ -98,7 +98,7 @@ fn source(format: Format, reader: impl Read + Send + 'static, buffer: usize) -> 
 fn read(source: &StdinSource, cut: &Cut) -> Result<(RecordBatch, Vec<BadRow>)> {
     let (mut batches, mut bad) = (Vec::new(), Vec::new());
     for split in source.splits(cut, &Arc::new(Scan::all(&source.schema())))? {
-        let mut morsels = block_on(split.fetch())?;
+        let mut morsels = block_on(split.fetch()?.finish())?;
         while let Some(morsel) = morsels.next()? {
             batches.push(morsel.rows);
             bad.extend(morsel.bad);

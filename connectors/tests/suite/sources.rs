@@ -34,7 +34,7 @@ fn read_columns(place: &Place, source: &dyn Source, cut: &Cut, projection: &[usi
 }
 
 fn read_split(place: &Place, split: Box<dyn Split>) -> Vec<RecordBatch> {
-    let mut morsels = place.storage.wait(split.fetch()).unwrap();
+    let mut morsels = place.storage.wait(split.fetch().unwrap().finish()).unwrap();
     let mut batches = Vec::new();
     while let Some(morsel) = morsels.next().unwrap() {
         assert!(morsel.bad.is_empty() && morsel.skipped.rows == 0);

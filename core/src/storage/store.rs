@@ -12,6 +12,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutPayload};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,6 +66,8 @@ pub struct Store {
     objects: Arc<dyn ObjectStore>,
     location: Location,
     local_root: Option<PathBuf>,
+    /// Whether its calls need no thread but the one that waits for them.
+    in_place: bool,
     storage: Storage,
 }
 
@@ -84,11 +87,13 @@ impl Storage {
             _ if location.is_store() => (open_remote(location, options)?, None),
             scheme => return Err(Error::config(format!("{location}: '{scheme}' is not the scheme of an object store"))),
         };
+        // A wrapper may need the storage thread's clock.
+        let in_place = local_root.is_some() && self.inner.wrapper.is_none();
         let objects = match &self.inner.wrapper {
             Some(wrap) => wrap(location, objects),
             None => objects,
         };
-        Ok(Store { objects, location: location.clone(), local_root, storage: self.clone() })
+        Ok(Store { objects, location: location.clone(), local_root, in_place, storage: self.clone() })
     }
 
     fn open_local(&self, location: &Location, path: &std::path::Path, access: Access) -> Result<Arc<dyn ObjectStore>> {
@@ -150,8 +155,19 @@ impl Store {
             objects: Arc::new(PrefixStore::new(Arc::clone(&self.objects), path.clone())),
             location: self.location.join(path.as_ref())?,
             local_root: self.local_root.as_ref().map(|root| root.join(path.as_ref())),
+            in_place: self.in_place,
             storage: self.storage.clone(),
         })
+    }
+
+    /// Waits for a call of this store on the calling thread. A local file system is asked by this very thread, for a batch of a few rows
+    /// would spend most of its time in waking others; so what should go on side by side is waited for with [`Storage::wait`].
+    pub fn wait<F: Future>(&self, future: F) -> F::Output {
+        if self.in_place { futures::executor::block_on(future) } else { self.storage.wait(future) }
+    }
+
+    pub(super) fn is_in_place(&self) -> bool {
+        self.in_place
     }
 
     /// Where it is.
@@ -187,17 +203,17 @@ impl Store {
     /// The object's bytes, or none if there is no such object.
     pub fn get(&self, path: &Path) -> Result<Option<Bytes>> {
         let read = async { self.objects.get(path).await?.bytes().await };
-        self.optional("read", path, self.storage.wait(read))
+        self.optional("read", path, self.wait(read))
     }
 
     /// A range of the object's bytes, or none if there is no such object.
     pub fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Option<Bytes>> {
-        self.optional("read", path, self.storage.wait(self.objects.get_range(path, range)))
+        self.optional("read", path, self.wait(self.objects.get_range(path, range)))
     }
 
     /// The object's size, time and ETag, or none if there is no such object.
     pub fn head(&self, path: &Path) -> Result<Option<ObjectMeta>> {
-        self.optional("look at", path, self.storage.wait(self.objects.head(path)))
+        self.optional("look at", path, self.wait(self.objects.head(path)))
     }
 
     fn optional<T>(&self, doing: &str, path: &Path, result: object_store::Result<T>) -> Result<Option<T>> {
@@ -212,13 +228,13 @@ impl Store {
     /// commit protocol.
     pub fn put_if_absent(&self, path: &Path, bytes: Bytes) -> object_store::Result<()> {
         let put = self.objects.put_opts(path, PutPayload::from_bytes(bytes), PutMode::Create.into());
-        self.storage.wait(put).map(|_| ())
+        self.wait(put).map(|_| ())
     }
 
     /// Puts an object under a name that nobody else uses.
     pub fn put(&self, path: &Path, bytes: Bytes) -> Result<()> {
         let put = self.objects.put(path, PutPayload::from_bytes(bytes));
-        self.storage.wait(put).map(|_| ()).map_err(|cause| self.error("write", path, cause))
+        self.wait(put).map(|_| ()).map_err(|cause| self.error("write", path, cause))
     }
 
     /// Puts objects side by side, each under a name that nobody else uses.
@@ -227,7 +243,8 @@ impl Store {
     /// The first failure in their order; others may have been put.
     pub fn put_all(&self, objects: Vec<(Path, Bytes)>) -> Result<()> {
         let puts = objects.iter().map(|(path, bytes)| self.objects.put(path, PutPayload::from_bytes(bytes.clone())));
-        let results = self.storage.wait(join_all(puts));
+        let puts = join_all(puts);
+        let results = if objects.len() > 1 { self.storage.wait(puts) } else { self.wait(puts) };
         let outcome = |((path, _), result): (&(Path, Bytes), object_store::Result<_>)| {
             result.map(drop).map_err(|cause| self.error("write", path, cause))
         };
@@ -236,7 +253,7 @@ impl Store {
 
     /// All objects below a prefix, in the order of their paths.
     pub fn list(&self, prefix: Option<&Path>) -> Result<Vec<ObjectMeta>> {
-        let listed: object_store::Result<Vec<_>> = self.storage.wait(self.objects.list(prefix).try_collect());
+        let listed: object_store::Result<Vec<_>> = self.wait(self.objects.list(prefix).try_collect());
         let mut objects = listed.map_err(|cause| self.error("list", prefix.unwrap_or(&Path::default()), cause))?;
         objects.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(objects)
@@ -244,18 +261,18 @@ impl Store {
 
     /// Removes an object; one that is already gone is fine.
     pub fn delete(&self, path: &Path) -> Result<()> {
-        self.optional("remove", path, self.storage.wait(self.objects.delete(path))).map(|_| ())
+        self.optional("remove", path, self.wait(self.objects.delete(path))).map(|_| ())
     }
 
     /// Moves an object within the store: a rename on a local file system, else a server-side copy after which the old one goes.
     /// Returns whether there was one to move.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<bool> {
-        self.optional("publish", to, self.storage.wait(self.objects.rename(from, to))).map(|moved| moved.is_some())
+        self.optional("publish", to, self.wait(self.objects.rename(from, to))).map(|moved| moved.is_some())
     }
 
     /// Starts to write an object whose bytes are handed over piece by piece, without waiting.
     pub fn upload(&self, path: Path, budget: &MemoryBudget) -> Upload {
-        Upload::start(self.clone(), path, budget.clone())
+        Upload::new(self.clone(), path, budget.clone())
     }
 }
 

@@ -1,27 +1,37 @@
 //! Writing an object piece by piece from a worker that must not wait.
+//!
+//! Less than a part is held until the object ends, and is put in one request. From then on the storage thread takes piece by piece.
+//! Nothing is there before the end: an upload that is dropped leaves no object.
 
 use super::Store;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{MemoryBudget, Reservation};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use crossbeam::channel::{Receiver, bounded};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload, WriteMultipart};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 /// Objects smaller than this are put in one request; larger ones in parts of this size, the least that S3 takes.
 const PART_BYTES: usize = 5 << 20;
 /// The most parts of one object under way at once.
 const CONCURRENT_PARTS: usize = 4;
+/// A local object of at most so many bytes is written by whoever waits for it: to wake the storage thread takes longer.
+const IN_PLACE_BYTES: usize = 64 << 10;
 
 /// An object being written. Dropping it without [`finish`](Self::finish) abandons it.
 pub struct Upload {
+    put: Put,
+    budget: MemoryBudget,
+    bytes: u64,
+    /// Where pieces go once there is more than a part.
+    parts: Option<Parts>,
+}
+
+/// The storage thread's end of an object that is written in parts.
+struct Parts {
     pieces: mpsc::UnboundedSender<Piece>,
     done: Receiver<Result<()>>,
-    budget: MemoryBudget,
-    bytes: Arc<AtomicU64>,
 }
 
 enum Piece {
@@ -29,25 +39,30 @@ enum Piece {
     End,
 }
 
-/// An object whose last piece was handed over.
-#[derive(Debug)]
+/// An object, or its first part.
+struct Put {
+    store: Store,
+    path: Path,
+    held: Vec<Bytes>,
+    held_bytes: usize,
+}
+
+/// An object whose last piece was handed over. Dropping it may abandon it.
 pub struct UploadHandle {
-    done: Receiver<Result<()>>,
     bytes: u64,
+    state: State,
+}
+
+enum State {
+    /// Whoever waits writes it.
+    InPlace(Put),
+    /// The storage thread is about it.
+    UnderWay(Receiver<Result<()>>),
 }
 
 impl Upload {
-    pub(super) fn start(store: Store, path: Path, budget: MemoryBudget) -> Self {
-        let (pieces, inbox) = mpsc::unbounded_channel();
-        let (report, done) = bounded(1);
-        let storage = store.storage().clone();
-        let concurrency = (budget.limit() / (4 * PART_BYTES)).clamp(1, CONCURRENT_PARTS);
-        storage.spawn(async move {
-            let result = write(&store, &path, inbox, concurrency).await;
-            // Nobody listens when the upload was abandoned.
-            let _ = report.send(result);
-        });
-        Self { pieces, done, budget, bytes: Arc::default() }
+    pub(super) fn new(store: Store, path: Path, budget: MemoryBudget) -> Self {
+        Self { put: Put { store, path, held: Vec::new(), held_bytes: 0 }, budget, bytes: 0, parts: None }
     }
 
     /// Hands over the next piece; it counts against the memory budget until the storage thread has taken it. A failure shows when the
@@ -55,22 +70,38 @@ impl Upload {
     ///
     /// What waits for the rest of its part does not count: nobody who waits for room could bring it on its way. It is at most a part for
     /// each open upload, and what is on its way is bounded by the parts that may be.
-    pub fn push(&self, bytes: Bytes) {
-        let reservation = self.budget.reserve(bytes.len());
-        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        // The receiver is gone only after it has failed, which `finish` reports.
-        let _ = self.pieces.send(Piece::Bytes(bytes, reservation));
+    pub fn push(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len() as u64;
+        if let Some(Parts { pieces, .. }) = &self.parts {
+            let reservation = self.budget.reserve(bytes.len());
+            // The receiver is gone only after it has failed, which `finish` reports.
+            let _ = pieces.send(Piece::Bytes(bytes, reservation));
+            return;
+        }
+        self.put.held_bytes += bytes.len();
+        self.put.held.push(bytes);
+        if self.put.held_bytes >= PART_BYTES {
+            let concurrency = (self.budget.limit() / (4 * PART_BYTES)).clamp(1, CONCURRENT_PARTS);
+            self.parts = Some(self.put.take().begin_parts(concurrency));
+        }
     }
 
     /// Bytes handed over so far.
     pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes
     }
 
     /// Says that no piece follows.
     pub fn finish(self) -> UploadHandle {
-        let _ = self.pieces.send(Piece::End);
-        UploadHandle { bytes: self.bytes(), done: self.done }
+        let state = match self.parts {
+            Some(Parts { pieces, done }) => {
+                let _ = pieces.send(Piece::End);
+                State::UnderWay(done)
+            }
+            None if self.put.store.is_in_place() && self.put.held_bytes <= IN_PLACE_BYTES => State::InPlace(self.put),
+            None => State::UnderWay(self.put.begin()),
+        };
+        UploadHandle { bytes: self.bytes, state }
     }
 }
 
@@ -80,43 +111,90 @@ impl UploadHandle {
         self.bytes
     }
 
+    /// Hands it to the storage thread, if it was to be written by whoever waits for it: for several that are waited for in turn.
+    pub fn begin(&mut self) {
+        if let State::InPlace(put) = &mut self.state {
+            self.state = State::UnderWay(put.take().begin());
+        }
+    }
+
     /// Waits until the object is stored. Not for workers.
     pub fn wait(self) -> Result<()> {
         let gone = || Error::new(ErrorKind::Internal, "the storage thread ended during an upload");
-        self.done.recv().map_err(|_| gone())?
+        match self.state {
+            State::InPlace(put) => {
+                let store = put.store.clone();
+                store.wait(put.write())
+            }
+            State::UnderWay(done) => done.recv().map_err(|_| gone())?,
+        }
     }
 }
 
-async fn write(store: &Store, path: &Path, mut inbox: mpsc::UnboundedReceiver<Piece>, concurrency: usize) -> Result<()> {
-    let failed = |cause| store.error("write", path, cause);
-    let abandoned = || Error::internal(format!("the upload of {} was abandoned", store.display(path)));
-    let mut small = BytesMut::new();
-    while small.len() < PART_BYTES {
-        match inbox.recv().await {
-            None => return Err(abandoned()),
-            Some(Piece::End) => {
-                let put = store.objects().put(path, PutPayload::from_bytes(small.freeze())).await;
-                return put.map(|_| ()).map_err(failed);
-            }
-            Some(Piece::Bytes(bytes, _reservation)) => small.extend_from_slice(&bytes),
-        }
+impl std::fmt::Debug for UploadHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UploadHandle").field("bytes", &self.bytes).finish_non_exhaustive()
     }
-    let upload = store.objects().put_multipart(path).await.map_err(failed)?;
-    let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-    parts.put(small.freeze());
-    match write_parts(&mut parts, &mut inbox, concurrency).await {
-        Ok(true) => parts.finish().await.map(|_| ()).map_err(failed),
-        Ok(false) => parts.abort().await.map_err(failed).and(Err(abandoned())),
-        Err(cause) => {
-            // The first failure is the one to tell; the store removes what was begun in its own time.
-            let _ = parts.abort().await;
-            Err(failed(cause))
+}
+
+impl Put {
+    /// What is held, leaving nothing.
+    fn take(&mut self) -> Self {
+        let held_bytes = std::mem::take(&mut self.held_bytes);
+        Self { store: self.store.clone(), path: self.path.clone(), held: std::mem::take(&mut self.held), held_bytes }
+    }
+
+    /// Writes it as a whole.
+    async fn write(self) -> Result<()> {
+        let put = self.store.objects().put(&self.path, PutPayload::from_iter(self.held)).await;
+        put.map(|_| ()).map_err(|cause| self.store.error("write", &self.path, cause))
+    }
+
+    fn begin(self) -> Receiver<Result<()>> {
+        let (report, done) = bounded(1);
+        let storage = self.store.storage().clone();
+        storage.spawn(async move {
+            let result = self.write().await;
+            // Nobody listens when the upload was abandoned.
+            let _ = report.send(result);
+        });
+        done
+    }
+
+    /// Writes it as the beginning of an object.
+    fn begin_parts(self, concurrency: usize) -> Parts {
+        let (pieces, inbox) = mpsc::unbounded_channel();
+        let (report, done) = bounded(1);
+        let storage = self.store.storage().clone();
+        storage.spawn(async move {
+            let result = self.write_parts(inbox, concurrency).await;
+            let _ = report.send(result);
+        });
+        Parts { pieces, done }
+    }
+
+    async fn write_parts(self, mut inbox: mpsc::UnboundedReceiver<Piece>, concurrency: usize) -> Result<()> {
+        let failed = |cause| self.store.error("write", &self.path, cause);
+        let upload = self.store.objects().put_multipart(&self.path).await.map_err(failed)?;
+        let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        self.held.into_iter().for_each(|bytes| parts.put(bytes));
+        match write_rest(&mut parts, &mut inbox, concurrency).await {
+            Ok(true) => parts.finish().await.map(|_| ()).map_err(failed),
+            Ok(false) => {
+                let abandoned = Error::internal(format!("the upload of {} was abandoned", self.store.display(&self.path)));
+                parts.abort().await.map_err(failed).and(Err(abandoned))
+            }
+            Err(cause) => {
+                // The first failure is the one to tell; the store removes what was begun in its own time.
+                let _ = parts.abort().await;
+                Err(failed(cause))
+            }
         }
     }
 }
 
 /// Returns whether the end was reached, as against abandoned.
-async fn write_parts(
+async fn write_rest(
     parts: &mut WriteMultipart,
     inbox: &mut mpsc::UnboundedReceiver<Piece>,
     concurrency: usize,
@@ -140,22 +218,27 @@ mod tests {
     use crate::storage::{Access, Location, Storage, StoreOptions};
     use std::time::Duration;
 
-    fn store() -> Store {
-        let location = Location::parse("memory://uploads").unwrap();
-        Storage::builder().start().unwrap().open(&location, &StoreOptions::default(), Access::Write).unwrap()
+    fn store(location: &str) -> Store {
+        let location = Location::parse(location).unwrap();
+        let storage = Storage::builder().fsync(false).start().unwrap();
+        storage.open(&location, &StoreOptions::default(), Access::Write).unwrap()
+    }
+
+    /// A store that is asked by whoever waits, and one that is not.
+    fn stores() -> ([Store; 2], tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        ([store(&format!("file://{}", directory.path().display())), store("memory://uploads")], directory)
     }
 
     /// Two lanes that each hold less than a part, and together more than the budget, would wait for each other for ever.
     #[test]
     fn pieces_that_wait_for_their_part_hold_no_budget() {
-        let (store, budget) = (store(), MemoryBudget::new(64 << 10));
-        let uploads = ["a", "b"].map(|name| store.upload(Path::from(name), &budget));
-        for upload in &uploads {
+        let (store, budget) = (store("memory://uploads"), MemoryBudget::new(64 << 10));
+        let mut uploads = ["a", "b"].map(|name| store.upload(Path::from(name), &budget));
+        for upload in &mut uploads {
             upload.push(Bytes::from(vec![7; 100 << 10]));
         }
-        while budget.used() > 0 {
-            budget.released().recv_timeout(Duration::from_secs(60)).unwrap();
-        }
+        assert_eq!(budget.used(), 0);
         for upload in uploads {
             upload.finish().wait().unwrap();
         }
@@ -164,27 +247,41 @@ mod tests {
 
     #[test]
     fn objects_of_every_size_arrive_whole() {
-        let (store, budget) = (store(), MemoryBudget::new(1 << 20));
-        for (size, piece) in [(0, 1), (1, 1), (PART_BYTES - 1, 1 << 20), (PART_BYTES, 1 << 20), (3 * PART_BYTES + 1, 777_777)] {
+        let (stores, _directory) = stores();
+        let budget = MemoryBudget::new(1 << 20);
+        let sizes =
+            [(0, 1), (1, 1), (IN_PLACE_BYTES, 1000), (PART_BYTES - 1, 1 << 20), (PART_BYTES, 1 << 20), (3 * PART_BYTES + 1, 777_777)];
+        for (store, (size, piece), begin) in
+            stores.iter().flat_map(|store| sizes.map(|size| [(store, size, false), (store, size, true)])).flatten()
+        {
             let content: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
-            let path = Path::from(format!("object-{size}"));
-            let upload = store.upload(path.clone(), &budget);
+            let path = Path::from(format!("object-{size}-{begin}"));
+            let mut upload = store.upload(path.clone(), &budget);
             content.chunks(piece).for_each(|bytes| upload.push(Bytes::copy_from_slice(bytes)));
-            let handle = upload.finish();
+            let mut handle = upload.finish();
             assert_eq!(handle.bytes(), size as u64);
+            if begin {
+                handle.begin();
+            }
             handle.wait().unwrap();
             assert_eq!(store.get(&path).unwrap().unwrap(), content, "{size}");
+        }
+        while budget.used() > 0 {
+            budget.released().recv_timeout(Duration::from_secs(60)).unwrap();
         }
     }
 
     #[test]
     fn an_abandoned_upload_leaves_nothing() {
-        let (store, budget) = (store(), MemoryBudget::new(1 << 20));
-        let upload = store.upload(Path::from("half"), &budget);
-        upload.push(Bytes::from_static(b"half a"));
-        let done = upload.done.clone();
-        drop(upload);
-        assert!(done.recv().unwrap().is_err());
-        assert_eq!(store.get(&Path::from("half")).unwrap(), None);
+        let (stores, _directory) = stores();
+        let budget = MemoryBudget::new(1 << 20);
+        for (store, size) in stores.iter().flat_map(|store| [(store, 6), (store, PART_BYTES)]) {
+            let mut upload = store.upload(Path::from("half"), &budget);
+            upload.push(Bytes::from(vec![1; size]));
+            let done = upload.parts.as_ref().map(|parts| parts.done.clone());
+            drop(upload);
+            assert!(done.is_none_or(|done| done.recv().unwrap().is_err()));
+            assert_eq!(store.get(&Path::from("half")).unwrap(), None);
+        }
     }
 }

@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use waterclock_core::id::{BatchId, Epoch, SinkId};
-use waterclock_core::sink::{LaneOutput, Manifest, Sink, Staging};
+use waterclock_core::sink::{LaneFile, LaneOutput, Manifest, Sink, Staging};
 use waterclock_core::source::Cut;
 use waterclock_core::state::StateChange;
 use waterclock_core::time::Watermark;
@@ -121,8 +121,9 @@ impl Committing {
 
     fn process(&mut self, work: Work) -> Result<Done> {
         let started = self.clock.elapsed();
-        let Work { mut draft, changes, outputs, cut, run } = work;
+        let Work { mut draft, changes, mut outputs, cut, run } = work;
         let batch = draft.context.batch;
+        begin_uploads(&mut outputs);
         let mut staged = Vec::with_capacity(outputs.len());
         for output in outputs {
             let manifest = guarded(&output.id, || output.staging.finish(output.lanes))?;
@@ -177,6 +178,15 @@ impl Committing {
             self.ledger.published.insert(id.clone(), batch);
         }
         Ok(())
+    }
+}
+
+/// One file is written by this thread, which has to wait for it anyway; several are written side by side.
+fn begin_uploads(outputs: &mut [StagedOutput]) {
+    let lanes = outputs.iter_mut().flat_map(|output| &mut output.lanes);
+    let mut files: Vec<&mut LaneFile> = lanes.flat_map(|lane| &mut lane.files).collect();
+    if files.len() > 1 {
+        files.iter_mut().for_each(|file| file.upload.begin());
     }
 }
 

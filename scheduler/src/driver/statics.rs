@@ -80,7 +80,7 @@ fn load(planned: &PlannedStatic, source: &dyn Source, ranges: Vec<PartitionCut>,
     for range in &ranges {
         let cut = Cut { partitions: vec![range.clone()], more: false, lag: None };
         for split in source.splits(&cut, &planned.scan)? {
-            let mut morsels = storage.wait(split.fetch())?;
+            let mut morsels = storage.wait(split.fetch()?.finish())?;
             while let Some(mut morsel) = morsels.next()? {
                 if !morsel.bad.is_empty() {
                     return Err(bad_row(source, morsel.bad.swap_remove(0)));

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use waterclock_core::id::PartitionId;
 use waterclock_core::memory::{MemoryBudget, Reservation};
 use waterclock_core::sink::Lane;
-use waterclock_core::source::{Morsels, Split};
+use waterclock_core::source::{Fetch, Morsels, Split};
 use waterclock_core::storage::Storage;
 use waterclock_core::{Error, Result};
 
@@ -206,21 +206,32 @@ impl Active {
             self.waiting.push_front(split);
             return;
         }
-        self.fetching = true;
         let (lane, events, held) = (self.lane, events.clone(), surroundings.fetches.reserve(bytes));
         let (partition, source) = (split.partition().clone(), Arc::clone(&self.source));
-        surroundings.storage.spawn(async move {
-            let fetched = AssertUnwindSafe(split.fetch()).catch_unwind().await;
-            let fetched = fetched.unwrap_or_else(|_| Err(Error::internal("a fetch panicked")));
-            let fetched = fetched.map_err(|error| error.within(format!("source '{}'", source.name)));
-            // The batch may have failed meanwhile, and nobody listens.
-            let _ = events.send(Event::Fetched(lane, fetched.map(|morsels| Fetched { partition, morsels, _held: held })));
-        });
+        let within = move |error: Error| error.within(format!("source '{}'", source.name));
+        match caught(|| split.fetch()) {
+            // A step less of waking threads, which costs more than a small split.
+            Ok(Fetch::AtHand(morsels)) => self.fetched.push_back(Fetched { partition, morsels, _held: held }),
+            Ok(Fetch::Awaited(morsels)) => {
+                self.fetching = true;
+                surroundings.storage.spawn(async move {
+                    let fetched = AssertUnwindSafe(morsels).catch_unwind().await;
+                    let fetched = fetched.unwrap_or_else(|_| Err(Error::internal("a fetch panicked"))).map_err(within);
+                    // The batch may have failed meanwhile, and nobody listens.
+                    let _ = events.send(Event::Fetched(lane, fetched.map(|morsels| Fetched { partition, morsels, _held: held })));
+                });
+            }
+            Err(error) => {
+                self.fetching = true;
+                let _ = events.send(Event::Fetched(lane, Err(within(error))));
+            }
+        }
     }
 
-    /// Gives a worker the next split, or the end of the lane.
+    /// Gives a worker the next split, or the end of the lane, or both.
     fn work(&mut self, surroundings: &Surroundings<'_>, events: &Sender<Event>) {
-        let ended = self.waiting.is_empty() && !self.fetching;
+        // At most one split is fetched ahead of the one that is decoded.
+        let ended = self.waiting.is_empty() && !self.fetching && self.fetched.len() <= 1;
         if self.working || (self.fetched.is_empty() && !ended) {
             return;
         }
@@ -229,25 +240,31 @@ impl Active {
         let (lane, events) = (self.lane, events.clone());
         match self.fetched.pop_front() {
             Some(mut fetched) => surroundings.pool.spawn(move || {
-                let worked = caught(|| {
-                    let ended = task.work(&fetched.partition, fetched.morsels.as_mut())?;
-                    Ok((task, (!ended).then_some(fetched)))
+                let _ = events.send(match caught(|| task.work(&fetched.partition, fetched.morsels.as_mut())) {
+                    Ok(true) if ended => {
+                        drop(fetched);
+                        finish(lane, task)
+                    }
+                    Ok(split_ended) => Event::Worked(lane, Ok((task, (!split_ended).then_some(fetched)))),
+                    Err(failure) => Event::Worked(lane, Err(failure)),
                 });
-                let _ = events.send(Event::Worked(lane, worked));
             }),
             None => surroundings.pool.spawn(move || {
-                let finished = caught(|| task.finish().map_err(BatchFailure::Error));
-                let _ = events.send(Event::Finished(lane, finished));
+                let _ = events.send(finish(lane, task));
             }),
         }
     }
 }
 
+fn finish(lane: Lane, task: LaneTask) -> Event {
+    Event::Finished(lane, caught(|| task.finish().map_err(BatchFailure::Error)))
+}
+
 /// A panic in a reader or a writer, which would end the process in the pool, as an error.
-fn caught<T>(work: impl FnOnce() -> Result<T, BatchFailure>) -> Result<T, BatchFailure> {
+fn caught<T, E: From<Error>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
         let said = said.unwrap_or_else(|| "no message".to_owned());
-        Err(BatchFailure::Error(Error::internal(format!("reading or writing panicked: {said}"))))
+        Err(Error::internal(format!("reading or writing panicked: {said}")).into())
     })
 }

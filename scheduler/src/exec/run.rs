@@ -86,7 +86,12 @@ impl Executor {
         let of_lane: Vec<usize> = lanes.iter().map(|lane| lane.source.index).collect();
         let surroundings = Surroundings { pool: &self.pool, storage: &self.storage, fetches: &self.fetches, shared: &shared };
         run_lanes(surroundings, lanes, |result| gathered.merge(of_lane[result.lane.0], result))?;
-        let operators = gathered.run_operators(&before, input.end_of_stream)?;
+        let operators = if gathered.operators.is_empty() {
+            gathered.run_operators(&before, input.end_of_stream)?
+        } else {
+            // Within the pool its steps wake no thread but those that they divide their work among.
+            gathered.pool.install(|| gathered.run_operators(&before, input.end_of_stream))?
+        };
         gathered.finish_writers()?;
         let (sources, sinks) = (gathered.sources, gathered.sinks);
         Ok(BatchOutput { sources, operators, sinks, next_timer: self.next_timer() })
@@ -251,10 +256,9 @@ impl Gathered<'_> {
             }
         }
         let operator = self.operators.get_mut(&node).ok_or_else(missing)?;
-        let outputs = self.pool.install(|| operator.advance(inputs, &self.shared.context))?;
+        let outputs = operator.advance(inputs, &self.shared.context)?;
         self.emit(node, outputs)?;
-        let operator = self.operators.get_mut(&node).ok_or_else(missing)?;
-        self.pool.install(|| operator.checkpoint())
+        self.operators.get_mut(&node).ok_or_else(missing)?.checkpoint()
     }
 
     /// The source's watermark behind this batch's rows. It goes by the latest of all rows ever read, for the delay may be another one than
@@ -273,7 +277,7 @@ impl Gathered<'_> {
     fn finish_writers(&mut self) -> Result<()> {
         for (_, writers) in std::mem::take(&mut self.writers) {
             for (sink, writer) in writers {
-                self.sinks[sink].push(self.pool.install(|| writer.finish())?);
+                self.sinks[sink].push(writer.finish()?);
             }
         }
         Ok(())

@@ -6,7 +6,6 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
-use futures::future::BoxFuture;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,7 +13,9 @@ use waterclock_core::id::{BatchId, SinkId, SourceId};
 use waterclock_core::operator::{Operator, OperatorFactory, Output, Port, Transform};
 use waterclock_core::plan::{Node, PlannedSink, PlannedSource, TimeBound};
 use waterclock_core::sink::{Lane, LaneWriter, Manifest, SinkMode, SinkSettings};
-use waterclock_core::source::{CutLimits, Morsel, Morsels, OnBadRow, Origin, Place, Position, Positions, Scan, Skipped, SourceSettings};
+use waterclock_core::source::{
+    CutLimits, Fetch, Morsel, Morsels, OnBadRow, Origin, Place, Position, Positions, Scan, Skipped, SourceSettings,
+};
 use waterclock_core::state::{KeyGroupRange, StateTable};
 use waterclock_core::storage::Location;
 
@@ -43,8 +44,10 @@ impl Split for Numbers {
     fn work_bytes(&self) -> usize {
         self.work
     }
-    fn fetch(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Morsels>>> {
-        Box::pin(async move { Ok(Box::new(NumbersLeft(self.values.chunks(3).map(<[i64]>::to_vec).collect())) as Box<dyn Morsels>) })
+    fn fetch(self: Box<Self>) -> Result<Fetch> {
+        let morsels: Box<dyn Morsels> = Box::new(NumbersLeft(self.values.chunks(3).map(<[i64]>::to_vec).collect()));
+        let is_at_hand = self.values.len().is_multiple_of(2);
+        Ok(if is_at_hand { Fetch::AtHand(morsels) } else { Fetch::Awaited(Box::pin(async { Ok(morsels) })) })
     }
 }
 

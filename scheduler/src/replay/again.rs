@@ -3,10 +3,9 @@
 use crate::driver::Input;
 use crate::protocol::record::{SourceRecord, SpoolRef};
 use crate::spool;
-use futures::future::BoxFuture;
 use object_store::path::Path;
 use waterclock_core::id::{PartitionId, SourceId};
-use waterclock_core::source::{Morsel, Morsels, Split};
+use waterclock_core::source::{Fetch, Morsel, Morsels, Split};
 use waterclock_core::storage::Store;
 use waterclock_core::{Error, ErrorKind, Result};
 
@@ -59,11 +58,14 @@ impl Split for Again {
         self.split.work_bytes()
     }
 
-    fn fetch(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Morsels>>> {
+    fn fetch(self: Box<Self>) -> Result<Fetch> {
         let Self { split, source } = *self;
-        Box::pin(async move {
-            let morsels = split.fetch().await.map_err(|error| gone(error, &source))?;
-            Ok(Box::new(AgainMorsels { morsels, source }) as Box<dyn Morsels>)
+        Ok(match split.fetch().map_err(|error| gone(error, &source))? {
+            Fetch::AtHand(morsels) => Fetch::AtHand(Box::new(AgainMorsels { morsels, source })),
+            Fetch::Awaited(morsels) => Fetch::Awaited(Box::pin(async move {
+                let morsels = morsels.await.map_err(|error| gone(error, &source))?;
+                Ok(Box::new(AgainMorsels { morsels, source }) as Box<dyn Morsels>)
+            })),
         })
     }
 }

@@ -127,7 +127,8 @@ impl Sink for FileSink {
     fn publish(&self, batch: BatchId, manifest: &Manifest) -> Result<()> {
         let (store, _) = self.opened()?;
         let moves = manifest.files.iter().map(|file| async move { self.settle(batch, file, publish(store, file).await?) });
-        store.storage().wait(futures::stream::iter(moves).buffer_unordered(CONCURRENT_MOVES).try_collect())
+        let moves = futures::stream::iter(moves).buffer_unordered(CONCURRENT_MOVES).try_collect();
+        if manifest.files.len() > 1 { store.storage().wait(moves) } else { store.wait(moves) }
     }
 
     fn collect(&self, current: Epoch) -> Result<()> {

@@ -90,7 +90,7 @@ fn verify(store: &Store, claim: &Claim, owner: &Owner, format: Format) -> Result
 
 /// The names of files that readers would take for data.
 fn files(store: &Store) -> Result<Vec<String>> {
-    let listed = store.storage().wait(store.objects().list_with_delimiter(None));
+    let listed = store.wait(store.objects().list_with_delimiter(None));
     let listed = listed.map_err(|cause| store.error("list", &Path::default(), cause))?;
     let names = listed.objects.iter().filter_map(|object| object.location.filename());
     let shown = names.filter(|name| !name.starts_with(['.', '_']));

@@ -9,13 +9,12 @@ use super::{Shared, ipc, parquet, text};
 use crate::format::Format;
 use ::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::sync::Arc;
 use waterclock_core::id::PartitionId;
-use waterclock_core::source::{Morsel, Morsels, Split};
+use waterclock_core::source::{Fetch, Morsel, Morsels, Split};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// A part of a file, with what is known of its inside.
@@ -114,15 +113,20 @@ impl Split for FileSplit {
         usize::try_from(self.parts.iter().map(work).sum::<u64>()).unwrap_or(usize::MAX)
     }
 
-    fn fetch(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Morsels>>> {
-        Box::pin(async move {
-            let mut parts = VecDeque::with_capacity(self.parts.len());
-            for part in self.parts {
-                let fetched = fetch(&self.shared, &part).await?;
-                parts.push_back((part, fetched));
+    fn fetch(self: Box<Self>) -> Result<Fetch> {
+        let Self { shared, parts, .. } = *self;
+        if shared.directory()?.is_local() {
+            let parts = parts.into_iter().map(|part| (part, Fetched::Local)).collect();
+            return Ok(Fetch::AtHand(Box::new(FileMorsels { shared, parts, current: None })));
+        }
+        Ok(Fetch::Awaited(Box::pin(async move {
+            let mut fetched = VecDeque::with_capacity(parts.len());
+            for part in parts {
+                let bytes = fetch(&shared, &part).await?;
+                fetched.push_back((part, bytes));
             }
-            Ok(Box::new(FileMorsels { shared: self.shared, parts, current: None }) as Box<dyn Morsels>)
-        })
+            Ok(Box::new(FileMorsels { shared, parts: fetched, current: None }) as Box<dyn Morsels>)
+        })))
     }
 }
 
@@ -136,12 +140,9 @@ enum Fetched {
     Chunks(parquet::Input),
 }
 
+/// Brings a part of a remote file.
 async fn fetch(shared: &Arc<Shared>, part: &Part) -> Result<Fetched> {
-    let directory = shared.directory()?;
-    if directory.is_local() {
-        return Ok(Fetched::Local);
-    }
-    let remote = directory.open_remote(&part.file)?;
+    let remote = shared.directory()?.open_remote(&part.file)?;
     match (&part.inside, part.range) {
         (Inside::Parquet(metadata), range) => {
             let name = shared.display(&part.file.path);

@@ -128,7 +128,7 @@ impl World {
     fn morsels(&self, source: &FileSource, cut: &Cut, scan: &Arc<Scan>) -> Result<Vec<Morsel>> {
         let mut all = Vec::new();
         for split in source.splits(cut, scan)? {
-            let mut morsels = self.storage.wait(split.fetch())?;
+            let mut morsels = self.storage.wait(split.fetch()?.finish())?;
             while let Some(morsel) = morsels.next()? {
                 all.push(morsel);
             }
@@ -399,7 +399,7 @@ fn a_file_that_grows_while_it_is_read_is_an_error_and_gives_no_row_more() {
     let mut source = world.source_of(Some(schema()), settings).unwrap();
     let cut = source.cut(&NO_LIMITS).unwrap();
     let split = source.splits(&cut, &Arc::new(Scan::all(&schema()))).unwrap().remove(0);
-    let mut morsels = world.storage.wait(split.fetch()).unwrap();
+    let mut morsels = world.storage.wait(split.fetch().unwrap().finish()).unwrap();
     let mut read = ids(&morsels.next().unwrap().unwrap().rows);
     std::fs::OpenOptions::new().append(true).open(world.path("a.json")).unwrap().write_all(b"{\"id\":100}\n").unwrap();
     let error = loop {

@@ -10,7 +10,6 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
-use futures::future::BoxFuture;
 use object_store::path::Path;
 use std::collections::{BTreeMap, VecDeque};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -162,8 +161,8 @@ impl Split for NumberSplit {
     fn work_bytes(&self) -> usize {
         8
     }
-    fn fetch(self: Box<Self>) -> BoxFuture<'static, Result<Box<dyn Morsels>>> {
-        Box::pin(async move { Ok(Box::new(NumberMorsels(Some(self.values))) as Box<dyn Morsels>) })
+    fn fetch(self: Box<Self>) -> Result<Fetch> {
+        Ok(Fetch::AtHand(Box::new(NumberMorsels(Some(self.values)))))
     }
 }
 
@@ -323,7 +322,7 @@ impl LaneWriter for TextLane {
         if self.rows == 0 {
             return Ok(LaneOutput::default());
         }
-        let upload = self.store.upload(Path::from(self.staged.clone()), &self.budget);
+        let mut upload = self.store.upload(Path::from(self.staged.clone()), &self.budget);
         upload.push(Bytes::from(self.text));
         Ok(LaneOutput { rows: self.rows, files: vec![LaneFile { staged: self.staged, rows: self.rows, upload: upload.finish() }] })
     }
