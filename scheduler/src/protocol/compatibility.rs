@@ -6,6 +6,7 @@
 //! Groupings of one sink are named by their numbers. Where several of them mean the same, as the branches of a UNION ALL that differ in
 //! their WHERE, a number could become that of another one: then the rows that come to each must be the same as before, too.
 
+use super::meaning::difference;
 use super::record::{BatchRecord, OpenRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use waterclock_core::id::{OperatorId, SourceId};
@@ -56,7 +57,7 @@ pub fn differences(program: &Program, open: &OpenRecord, last: &BatchRecord) -> 
         match (open.operators.get(id), program.operators.get(id)) {
             (_, None) => differences.push(format!("the operator '{id}' is gone, of which the checkpoint holds state")),
             (Some(before), Some(now)) if before != now => {
-                differences.push(format!("the operator '{id}' was '{before}' and is now '{now}'"));
+                differences.push(format!("the operator '{id}' means something else: {}", difference(before, now)));
             }
             _ => differences.extend(mistaken(program, open, id)),
         }

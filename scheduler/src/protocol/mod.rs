@@ -7,7 +7,7 @@
 //! - [`paths`]: where everything is.
 //! - [`resolve`]: what a failed conditional put means; [`galloping`]: which record is the newest.
 //! - [`invariants`]: what must hold between a record and those before it.
-//! - [`compatibility`]: whether a program may go on with the state of another.
+//! - [`compatibility`]: whether a program may go on with the state of another; [`meaning`]: how what two operators mean differs.
 //! - [`compaction`], [`collect`]: which layers of state to merge, which leftovers to remove.
 
 pub mod collect;
@@ -16,6 +16,7 @@ pub mod compatibility;
 pub mod envelope;
 pub mod galloping;
 pub mod invariants;
+pub mod meaning;
 pub mod paths;
 pub mod record;
 pub mod resolve;

@@ -1,7 +1,7 @@
 //! Damaged or missing objects of the checkpoint: exit code 6, naming the object; never a silent restart from zero.
 
 use super::{ROWS, rows, run, shown, with_files};
-use crate::support::input::{Format, lay_down};
+use crate::support::input::{COLUMNS, Format, lay_down};
 use crate::support::place::Place;
 use std::fs;
 use std::path::PathBuf;
@@ -84,4 +84,27 @@ fn an_older_copy_of_the_log_is_noticed_by_the_output() {
     fs::remove_file(&records[2]).unwrap();
     run(&place).expect(2).says(&["out"]);
     assert_eq!(shown(&place), before);
+}
+
+#[test]
+fn a_program_that_means_something_else_is_told_by_what_differs() {
+    let place = Place::new();
+    lay_down(&place, "in", Format::Json, 0..1, ROWS);
+    let set = |aggregate: &str, key: &str| {
+        place.sql(&format!(
+            "CREATE UNBOUNDED EXTERNAL TABLE bid ({COLUMNS}) STORED AS JSON LOCATION 'file://{{root}}/in/';
+             CREATE EXTERNAL TABLE copy STORED AS JSON LOCATION 'file://{{root}}/out/' OPTIONS ('mode' 'complete');
+             INSERT INTO copy SELECT {key} AS k, count(*) AS n, {aggregate} AS s FROM bid GROUP BY {key};"
+        ));
+    };
+    set("sum(price)", "auction");
+    run(&place).expect(0);
+    for (aggregate, key, told, same) in [
+        ("max(price)", "auction", "aggregates: 'sum(bid.price) of Int64: Int64' became 'max(bid.price) of Int64: Int64'", "keys"),
+        ("sum(price)", "id", "keys: 'bid.auction: Int64' became 'bid.id: Int64'", "sum"),
+    ] {
+        set(aggregate, key);
+        let exit = run(&place).expect(2).says(&["'copy-group-1' means something else", told]);
+        assert!(!exit.stderr.contains("count(") && !exit.stderr.contains(same), "{}", exit.stderr);
+    }
 }
