@@ -125,7 +125,8 @@ pub struct ReplayFlags {
     #[arg(long, value_name = "URI", value_parser = location)]
     pub output: Location,
 
-    /// Compare with what was committed: print the first rows that differ ('-' was committed, '+' was replayed), and end with 1 if any do
+    /// Compare with what was committed: print the first rows that differ ('-' was committed, '+' was replayed), and end with 1 if any do,
+    /// with 2 if no sink's rows could be compared
     #[arg(long)]
     pub diff: bool,
 

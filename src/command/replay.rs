@@ -1,4 +1,5 @@
-//! `replay`: old batches run again, into files of JSON in another place, and compared with what was committed.
+//! `replay`: old batches run again, into files of JSON in another place, and compared with what was committed. A comparison for which no
+//! sink's rows could be read back is no success: it would end as one that found no difference.
 
 use super::context::{JobContext, open_existing};
 use super::flags::ReplayFlags;
@@ -8,13 +9,13 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use waterclock_connectors::file::file_sink;
-use waterclock_core::Result;
 use waterclock_core::connector::{ConnectorContext, TableDefinition};
 use waterclock_core::id::{BatchId, SinkId};
 use waterclock_core::job::Job;
 use waterclock_core::options::Options;
 use waterclock_core::sink::Sink;
 use waterclock_core::storage::{Location, Storage, StorageBuilder};
+use waterclock_core::{Error, Result};
 use waterclock_scheduler::{Comparison, Replay, ReplaySettings, ReplayedBatch, Seams};
 
 /// Differing rows that are shown of each sink.
@@ -26,7 +27,7 @@ const DIFFERENT: u8 = 1;
 /// Replays batches of a job. Returns 1 if a comparison was wanted and found differences.
 ///
 /// # Errors
-/// `Unavailable` if there is no checkpoint; else those of [`Replay`].
+/// `Unavailable` if there is no checkpoint; `Config` if a comparison was wanted and nothing could be compared; else those of [`Replay`].
 pub(super) fn replay(storage: StorageBuilder, flags: &ReplayFlags, build: impl FnOnce(&JobContext) -> Result<Job>) -> Result<ExitCode> {
     let storage = storage.start()?;
     let location = &flags.checkpoint.checkpoint;
@@ -44,7 +45,17 @@ pub(super) fn replay(storage: StorageBuilder, flags: &ReplayFlags, build: impl F
     let mut report = Report::default();
     replay.run(|batch| print(&report.batch(batch)))?;
     print(&report.summary(&flags.output))?;
+    if flags.diff && !report.has_compared() {
+        return Err(nothing_compared());
+    }
     Ok(if report.differs() { ExitCode::from(DIFFERENT) } else { ExitCode::SUCCESS })
+}
+
+fn nothing_compared() -> Error {
+    Error::config(
+        "the batches were replayed, and nothing was compared: rows are read back from files of JSON, Parquet and Arrow, for those of CSV have no \
+         types and other sinks keep none; leave --diff out, or let the job write a sink of such files, too",
+    )
 }
 
 /// The sink that stands in for one of the job: a directory by its name.
@@ -62,6 +73,8 @@ struct Found {
     missing: u64,
     surplus: u64,
     shown: usize,
+    /// Whether it could be compared in any batch.
+    compared: bool,
     impossible: Option<String>,
 }
 
@@ -87,6 +100,11 @@ impl Report {
             text.push_str(&self.sinks.entry(id.clone()).or_default().take(&id, replayed.batch, comparison));
         }
         text
+    }
+
+    /// Whether any sink could be compared in any batch.
+    fn has_compared(&self) -> bool {
+        self.sinks.values().any(|found| found.compared)
     }
 
     fn differs(&self) -> bool {
@@ -116,6 +134,7 @@ impl Found {
             }
             Comparison::Possible(difference) => difference,
         };
+        self.compared = true;
         self.committed += difference.committed;
         self.replayed += difference.replayed;
         self.missing += difference.missing.len() as u64;
@@ -138,7 +157,7 @@ impl Found {
     fn summary(&self) -> String {
         let Self { committed, replayed, missing, surplus, .. } = self;
         match &self.impossible {
-            Some(why) if *committed + *replayed == 0 => format!("not comparable: {why}"),
+            Some(why) if !self.compared => format!("not comparable: {why}"),
             Some(why) => format!("not comparable in every batch: {why}; {missing} rows are missing and {surplus} are new elsewhere"),
             None if missing + surplus == 0 => format!("{committed} rows committed, the same replayed"),
             None => format!("{committed} rows committed, {replayed} replayed: {missing} are missing, {surplus} are new"),

@@ -5,7 +5,7 @@ use crate::state::bytes_below;
 use crate::support::input::{COLUMNS, Format, lay_down};
 use crate::support::output::{assert_same, by_batch, read};
 use crate::support::place::Place;
-use crate::support::process::Invocation;
+use crate::support::process::{Exit, Invocation};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -173,6 +173,39 @@ fn a_place_that_is_taken_is_refused() {
     replay(&place, "0..0", "again").finish().expect(0);
     replay(&place, "0..0", "again").finish().expect(2).says(&["not empty"]);
     assert_eq!(untouched(&place), before);
+}
+
+/// A sink of each kind that is named, beside a source of some rows, replayed with a comparison.
+fn compared(sinks: &[(&str, &str)]) -> Exit {
+    let place = Place::new();
+    lay_down(&place, "in", Format::Json, 0..1, ROWS);
+    let sink = |(index, (format, location)): (usize, &(&str, &str))| {
+        format!("CREATE EXTERNAL TABLE o{index} STORED AS {format} LOCATION '{location}'; INSERT INTO o{index} SELECT id FROM bid;")
+    };
+    let sinks: Vec<String> = sinks.iter().enumerate().map(sink).collect();
+    place.sql(&format!(
+        "CREATE UNBOUNDED EXTERNAL TABLE bid ({COLUMNS}) STORED AS JSON LOCATION 'file://{{root}}/in/'; {}",
+        sinks.join(" ")
+    ));
+    Invocation::catch_up(&place).finish().expect(0);
+    replay(&place, "0..0", "plain").finish().expect(0);
+    replay(&place, "0..0", "again").arg("--diff").finish()
+}
+
+#[test]
+fn a_comparison_that_compares_nothing_is_no_success() {
+    let kept = ("CSV", "file://{root}/csv/");
+    let gone = [("JSON", "stdout://"), ("JSON", "blackhole://")];
+    for sinks in [&[kept][..], &gone[..1], &gone[1..], &[kept, gone[0], gone[1]]] {
+        let exit = compared(sinks).expect(2).says(&["nothing was compared", "CSV", "--diff"]);
+        assert_eq!(exit.stdout.matches("not comparable").count(), sinks.len(), "{}", exit.stdout);
+    }
+}
+
+#[test]
+fn what_can_be_compared_decides_and_what_can_not_is_named() {
+    let said = compared(&[("CSV", "file://{root}/csv/"), ("PARQUET", "file://{root}/parquet/")]).expect(0).stdout;
+    assert!(said.contains("sink 'o0': not comparable") && said.contains("sink 'o1': 300 rows committed, the same replayed"), "{said}");
 }
 
 /// What stands in the spool is all there is of standard input.
