@@ -1,14 +1,11 @@
 //! `stdout://`: each committed batch, as a table or as JSON lines. At least once: a crash while a batch is printed prints it again.
 
-use crate::staged_rows::StagedRows;
+use crate::for_each_batch::ForEachBatch;
 use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
-use waterclock_core::batch::BatchContext;
-use waterclock_core::id::{BatchId, Epoch};
-use waterclock_core::memory::MemoryBudget;
-use waterclock_core::sink::{Attempt, Manifest, Sink, SinkContext, SinkMode, Staging};
+use waterclock_core::sink::Sink;
 use waterclock_core::{ErrorKind, Result, ResultExt};
 
 /// How rows are shown.
@@ -20,10 +17,9 @@ pub enum Style {
     Json,
 }
 
-/// A sink that shows rows to whoever looks at a stream of text.
+/// Shows rows to whoever looks at a stream of text; a sink as a [function](ForEachBatch) of each batch.
 pub struct PrintSink {
     style: Style,
-    rows: StagedRows,
     writer: Mutex<Box<dyn Write + Send>>,
 }
 
@@ -35,7 +31,8 @@ impl PrintSink {
 
     /// Prints into a writer.
     pub fn to(style: Style, writer: impl Write + Send + 'static) -> Arc<dyn Sink> {
-        Arc::new(Self { style, rows: StagedRows::default(), writer: Mutex::new(Box::new(writer)) })
+        let printer = Self { style, writer: Mutex::new(Box::new(writer)) };
+        ForEachBatch::sink(move |_, batches| printer.print(batches))
     }
 
     fn print(&self, batches: &[RecordBatch]) -> Result<()> {
@@ -53,28 +50,5 @@ impl PrintSink {
             }
         }
         writer.flush().or_error(ErrorKind::Unavailable, failed)
-    }
-}
-
-impl Sink for PrintSink {
-    fn modes(&self) -> &[SinkMode] {
-        &[SinkMode::Append, SinkMode::Update, SinkMode::Complete, SinkMode::Changelog]
-    }
-
-    fn open(&self, context: SinkContext) -> Result<()> {
-        self.rows.open(context);
-        Ok(())
-    }
-
-    fn stage(&self, _batch: &BatchContext, attempt: &Attempt, budget: &MemoryBudget) -> Result<Arc<dyn Staging>> {
-        self.rows.stage(attempt, budget)
-    }
-
-    fn publish(&self, _batch: BatchId, manifest: &Manifest) -> Result<()> {
-        self.rows.publish(manifest, |batches| self.print(batches))
-    }
-
-    fn collect(&self, current: Epoch) -> Result<()> {
-        self.rows.collect(current)
     }
 }
