@@ -3,12 +3,12 @@
 use super::aggregate::{AggregateNode, GroupKey, Grouping};
 use super::config_error;
 use super::lineage::{key_origins, shown};
-use super::physical::{Planner, StreamKind, Translated, output_schema, physical, rows_of};
+use super::physical::{Planner, StreamKind, Translated, output_schema, physical};
 use super::times::{TimeColumn, Times};
 use crate::aggregate::{Aggregate, CallSpec, Clock, Emit, GroupTime, Origins, OutputColumn, by_arrival};
 use crate::error::{Error, Result};
 use crate::id::OperatorId;
-use crate::plan::{Node, NodeId, NodeKind, TimeBound};
+use crate::plan::{NodeId, NodeKind, TimeBound};
 use crate::sink::SinkMode;
 use crate::window::{MOST_WINDOWS, WindowSpec};
 use arrow::compute::SortOptions;
@@ -136,7 +136,6 @@ impl Planner {
             Emit::Updated => StreamKind::Upsert(layout.iter().map(|column| !matches!(column, OutputColumn::Call(_))).collect()),
             Emit::All => StreamKind::Complete,
         };
-        let width = schema.fields().len();
         let by_clock = ending.clock() == Some(Clock::ProcessingTime);
         let clocked = by_clock || self.is_clocked(upstream.node);
         if clocked {
@@ -147,15 +146,8 @@ impl Planner {
         let Ending { time, bound, .. } = ending;
         let (input_schema, schema_out, origins) = (Arc::clone(&input.schema), Arc::clone(&schema), input.origins());
         let aggregate = Aggregate { input: input_schema, keys, time, calls, layout, schema: schema_out, emit, timed, origins };
-        self.nodes.push(Node {
-            id,
-            kind: NodeKind::Operator(Arc::new(aggregate)),
-            inputs: vec![upstream],
-            bounds: vec![bound],
-            outputs: vec![schema],
-            event_times: Default::default(),
-        });
-        Ok(Translated { times, kind, ..rows_of(NodeId(self.nodes.len() - 1), width) })
+        let made = self.push(id, NodeKind::Operator(Arc::new(aggregate)), vec![(upstream, bound)], schema);
+        Ok(Translated { times, kind, ..made })
     }
 
     /// An error about a mode, with the function behind which there is no event time, if that is why.

@@ -4,53 +4,35 @@
 //! position of its node's output each logical column stands ([`Translated::columns`]), and only a sink, a union or a closure, which
 //! need the columns as they are called, make a step of it. A projection over a filter becomes one step.
 
+mod expression;
 mod guard;
 mod join;
+mod scan;
+mod union;
 
+pub(super) use expression::physical;
+pub(super) use scan::sources_of;
+
+use self::expression::plain_columns;
+use self::scan::scan_of;
 use super::aggregate::AggregateNode;
 use super::closure::MapBatchesNode;
-use super::config_error;
 use super::process::ProcessNode;
 use super::statics;
 use super::times::{self, Times};
-use super::trial;
 use crate::error::{Error, Result};
 use crate::id::{OperatorId, SourceId};
 use crate::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource, PlannedStatic, TimeBound, Upstream};
 use crate::sink::{SinkMode, SinkSettings};
-use crate::source::{Scan, SourceSettings};
+use crate::source::SourceSettings;
 use crate::transform::{FilterProject, Unnest};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchema, DFSchemaRef};
-use datafusion_expr::execution_props::ExecutionProps;
-use datafusion_expr::utils::{conjunction, disjunction};
+use datafusion_common::{Column, DFSchemaRef};
 use datafusion_expr::{Expr, LogicalPlan, TableScan};
-use datafusion_physical_expr::expressions::{BinaryExpr, Column as PhysicalColumn};
-use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column as PhysicalColumn;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// The names of the sources that queries read.
-pub(super) fn sources_of<'a>(queries: impl Iterator<Item = &'a LogicalPlan>) -> Result<BTreeSet<String>> {
-    let mut names = BTreeSet::new();
-    for query in queries {
-        each_scan(query, &mut |scan| {
-            names.insert(scan.table_name.table().to_owned());
-        })?;
-    }
-    Ok(names)
-}
-
-fn each_scan(query: &LogicalPlan, visit: &mut dyn FnMut(&TableScan)) -> Result<()> {
-    let walked = query.apply(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            visit(scan);
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    walked.map(|_| ()).map_err(config_error)
-}
 
 /// Plans all queries as one.
 pub(super) fn plan(
@@ -65,19 +47,9 @@ pub(super) fn plan(
     });
     let statics = statics.collect::<Result<Arc<[PlannedStatic]>>>()?;
     let mut planner = Planner::new(statics);
-    for (index, (settings, schema, description)) in sources.into_iter().enumerate() {
+    for (settings, schema, description) in sources {
         let scan = Arc::new(scan_of(&settings, &schema, queries)?);
-        let id = OperatorId::from(format!("scan-{}", settings.id));
-        let outputs = vec![scan.projected(&schema)?];
-        planner.nodes.push(Node {
-            id,
-            kind: NodeKind::Scan(index),
-            inputs: Vec::new(),
-            bounds: Vec::new(),
-            outputs,
-            event_times: BTreeSet::new(),
-        });
-        planner.sources.push(PlannedSource { settings, schema, scan, description });
+        planner.add_source("scan", PlannedSource { settings, schema, scan, description })?;
     }
     let mut sinks = Vec::new();
     let mut logical = String::new();
@@ -94,43 +66,6 @@ pub(super) fn plan(
 
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
-}
-
-/// What all queries together need of a source.
-fn scan_of(settings: &SourceSettings, schema: &SchemaRef, queries: &[(SinkSettings, LogicalPlan)]) -> Result<Scan> {
-    let mut columns = BTreeSet::new();
-    let mut filters: Vec<Option<Expr>> = Vec::new();
-    for (_, query) in queries {
-        each_scan(query, &mut |scan| {
-            if scan.table_name.table() == settings.id.as_str() {
-                columns.extend(scan.projection.clone().unwrap_or_else(|| (0..schema.fields().len()).collect()));
-                filters.push(conjunction(scan.filters.iter().cloned().map(unqualified)));
-            }
-        })?;
-    }
-    let event_time = match &settings.event_time {
-        Some(event_time) => Some(schema.index_of(&event_time.column).map_err(|cause| Error::config("event time").caused_by(cause))?),
-        None => None,
-    };
-    let watermark_only = event_time.is_some_and(|column| columns.insert(column));
-    // A row is of no use only if no consumer wants it: one without a condition wants all.
-    let filters = match filters.as_slice() {
-        [Some(only)] => datafusion_expr::utils::split_conjunction(only).into_iter().cloned().collect(),
-        several => several.iter().cloned().collect::<Option<Vec<_>>>().and_then(disjunction).into_iter().collect(),
-    };
-    Ok(Scan { projection: columns.into_iter().collect(), filters, event_time, watermark_only })
-}
-
-/// The expression with columns by their plain names.
-fn unqualified(expression: Expr) -> Expr {
-    let plain = |part: Expr| {
-        Ok(match part {
-            Expr::Column(column) => Transformed::yes(Expr::Column(Column::new_unqualified(column.name))),
-            other => Transformed::no(other),
-        })
-    };
-    let original = expression.clone();
-    expression.transform(plain).map_or(original, |transformed| transformed.data)
 }
 
 /// Whatever can be null somewhere can be null in the output: readers see one schema for all batches.
@@ -159,6 +94,17 @@ pub(super) enum StreamKind {
     Complete,
 }
 
+impl StreamKind {
+    /// The same for so many columns that don't tell which row they are of.
+    fn without_key(&self, width: usize) -> Self {
+        match self {
+            Self::Upsert(_) => Self::Upsert(vec![false; width]),
+            other => other.clone(),
+        }
+    }
+}
+
+/// Translates logical plans, one after the other, into the nodes of one physical plan.
 pub(super) struct Planner {
     sources: Vec<PlannedSource>,
     statics: Arc<[PlannedStatic]>,
@@ -248,6 +194,14 @@ impl Planner {
         }
     }
 
+    /// Begins with the rows of a source. All sources come before all other nodes.
+    fn add_source(&mut self, step: &str, source: PlannedSource) -> Result<()> {
+        let id = OperatorId::from(format!("{step}-{}", source.settings.id));
+        self.push(id, NodeKind::Scan(self.sources.len()), Vec::new(), source.scan.projected(&source.schema)?);
+        self.sources.push(source);
+        Ok(())
+    }
+
     fn scan(&mut self, scan: &TableScan) -> Result<Translated> {
         let name = SourceId::from(scan.table_name.table());
         let index = self.sources.iter().position(|source| source.settings.id == name);
@@ -295,37 +249,13 @@ impl Planner {
         Ok(Translated { times, kind, ..made })
     }
 
-    fn union(&mut self, inputs: &[Arc<LogicalPlan>], schema: &DFSchemaRef) -> Result<Translated> {
-        let schema = output_schema(schema);
-        let (mut upstreams, mut branches, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
-        for input in inputs {
-            let translated = self.translate(input)?;
-            branches.push(translated.times.clone());
-            kinds.push(translated.kind.clone());
-            upstreams.push(self.in_full(translated, &schema)?);
-        }
-        let (bounds, times) = united_times(&branches, schema.fields().len());
-        let kind = match kinds.split_first() {
-            Some((first, others)) if others.iter().all(|other| other == first) => first.clone(),
-            _ if kinds.contains(&StreamKind::Complete) => StreamKind::AppendOnly,
-            _ => StreamKind::Upsert(vec![false; schema.fields().len()]),
-        };
-        let id = self.next_id("union");
-        let columns = (0..schema.fields().len()).collect();
-        self.nodes.push(Node { id, kind: NodeKind::Union, inputs: upstreams, bounds, outputs: vec![schema], event_times: BTreeSet::new() });
-        Ok(Translated { upstream: NodeId(self.nodes.len() - 1).into(), columns, times, kind })
-    }
-
     fn unnest(&mut self, unnest: &datafusion_expr::Unnest) -> Result<Translated> {
         let from = self.translate(&unnest.input)?;
         let taken_apart: BTreeSet<usize> =
             unnest.list_type_columns.iter().map(|(column, _)| *column).chain(unnest.struct_type_columns.iter().copied()).collect();
         let of = |column: &usize| if taken_apart.contains(column) { None } else { from.times.get(*column).cloned().flatten() };
         let times = unnest.dependency_indices.iter().map(of).collect();
-        let kind = match &from.kind {
-            StreamKind::Upsert(_) => StreamKind::Upsert(vec![false; unnest.schema.fields().len()]),
-            other => other.clone(),
-        };
+        let kind = from.kind.without_key(unnest.schema.fields().len());
         let input = output_schema(unnest.input.schema());
         let upstream = self.in_full(from, &input)?;
         let schema = output_schema(&unnest.schema);
@@ -340,20 +270,15 @@ impl Planner {
             return Ok(rows_of(*made, width));
         }
         let from = self.translate(&node.input)?;
-        let kind = match &from.kind {
-            StreamKind::Upsert(_) => StreamKind::Upsert(vec![false; width]),
-            other => other.clone(),
-        };
+        let kind = from.kind.without_key(width);
         let upstream = self.in_full(from, &output_schema(node.input.schema()))?;
         let id = OperatorId::from(node.id());
         self.check_id(&id)?;
-        let schema = node.output();
-        self.push(id, NodeKind::Transform(Arc::new(node.transform())), upstream, schema);
-        let made = NodeId(self.nodes.len() - 1);
+        let made = self.push(id, NodeKind::Transform(Arc::new(node.transform())), vec![(upstream, TimeBound::default())], node.output());
         if kind == StreamKind::AppendOnly {
-            self.calls.push((node.clone(), made));
+            self.calls.push((node.clone(), made.upstream.node));
         }
-        Ok(Translated { kind, ..rows_of(made, width) })
+        Ok(Translated { kind, ..made })
     }
 
     pub(super) fn check_id(&self, id: &OperatorId) -> Result<()> {
@@ -380,19 +305,14 @@ impl Planner {
     fn step(&mut self, what: &str, input: Upstream, kind: impl FnOnce(&OperatorId) -> NodeKind, schema: SchemaRef) -> Translated {
         let id = self.next_id(what);
         let kind = kind(&id);
-        self.push(id, kind, input, schema)
+        self.push(id, kind, vec![(input, TimeBound::default())], schema)
     }
 
-    fn push(&mut self, id: OperatorId, kind: NodeKind, input: Upstream, schema: SchemaRef) -> Translated {
+    /// Adds a node. Each input comes with the bound of the event time that the node goes by.
+    pub(super) fn push(&mut self, id: OperatorId, kind: NodeKind, inputs: Vec<(Upstream, TimeBound)>, schema: SchemaRef) -> Translated {
+        let (inputs, bounds) = inputs.into_iter().unzip();
         let width = schema.fields().len();
-        self.nodes.push(Node {
-            kind,
-            id,
-            inputs: vec![input],
-            bounds: vec![TimeBound::default()],
-            outputs: vec![schema],
-            event_times: BTreeSet::new(),
-        });
+        self.nodes.push(Node { id, kind, inputs, bounds, outputs: vec![schema], event_times: BTreeSet::new() });
         rows_of(NodeId(self.nodes.len() - 1), width)
     }
 
@@ -411,22 +331,6 @@ pub(super) fn rows_of(node: NodeId, width: usize) -> Translated {
     Translated { upstream: node.into(), columns: (0..width).collect(), times: vec![None; width], kind: StreamKind::AppendOnly }
 }
 
-/// Of a union's columns, those that are times in all branches; and for each branch, by which bound its watermark is the union's. If the
-/// branches bound several columns in different ways, only the first of them stays an event time.
-fn united_times(branches: &[Times], width: usize) -> (Vec<TimeBound>, Times) {
-    let of_column = |column: usize| -> Times { branches.iter().map(|branch| branch[column].clone()).collect() };
-    let mut times: Times = (0..width).map(|column| times::united(&of_column(column))).collect();
-    let differs = (0..width).find(|column| times[*column].is_some() && !times::same_bound(&of_column(*column)));
-    let Some(chosen) = differs else { return (vec![TimeBound::default(); branches.len()], times) };
-    let chosen = times.iter().position(|time| time.as_ref().is_some_and(|time| time.bound().is_some())).unwrap_or(chosen);
-    let bounds = of_column(chosen).iter().map(|time| time.as_ref().and_then(|time| time.bound().cloned()).unwrap_or_default()).collect();
-    for (column, time) in times.iter_mut().enumerate() {
-        let kept = column == chosen || time.as_ref().is_some_and(|time| time.bound().is_none());
-        *time = time.take().filter(|_| kept).map(|time| times::normal(&time));
-    }
-    (bounds, times)
-}
-
 /// A condition on what can change would let a row vanish that stands in the sink.
 fn check_filter_of_upserts(predicate: &Expr, is_key: &dyn Fn(&Column) -> bool) -> Result<()> {
     match predicate.column_refs().into_iter().find(|column| !is_key(column)) {
@@ -438,32 +342,4 @@ fn check_filter_of_upserts(predicate: &Expr, is_key: &dyn Fn(&Column) -> bool) -
             column.name
         ))),
     }
-}
-
-/// An expression over positions, in which conditions [guard](guard) what may fail. Integer arithmetic that overflows is an error: a wrapped
-/// sum is a wrong answer that nobody notices.
-pub(super) fn physical(expression: &Expr, schema: &DFSchema, columns: &[usize]) -> Result<Arc<dyn PhysicalExpr>> {
-    let made = create_physical_expr(expression, schema, &ExecutionProps::new(), &Default::default()).map_err(config_error)?;
-    let guard = |part: Arc<dyn PhysicalExpr>| {
-        let guarded = part.downcast_ref::<BinaryExpr>().and_then(|condition| guard::guarded(condition, schema.as_arrow()));
-        Ok(guarded.map_or_else(|| Transformed::no(part), Transformed::yes))
-    };
-    let made = made.transform(guard).map_err(config_error)?.data;
-    trial::check(&made, schema)?;
-    let adapted = |part: Arc<dyn PhysicalExpr>| {
-        if let Some(column) = part.downcast_ref::<PhysicalColumn>() {
-            let moved = PhysicalColumn::new(column.name(), columns[column.index()]);
-            return Ok(Transformed::yes(Arc::new(moved) as Arc<dyn PhysicalExpr>));
-        }
-        if let Some(binary) = part.downcast_ref::<BinaryExpr>() {
-            return Ok(Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>));
-        }
-        Ok(Transformed::no(part))
-    };
-    made.transform(adapted).map(|transformed| transformed.data).map_err(config_error)
-}
-
-/// The positions, if the expressions are columns and nothing else.
-fn plain_columns(expressions: &[Arc<dyn PhysicalExpr>]) -> Option<Vec<usize>> {
-    expressions.iter().map(|expression| expression.downcast_ref::<PhysicalColumn>().map(PhysicalColumn::index)).collect()
 }

@@ -12,7 +12,7 @@ use super::stream::{Stream, fields_of};
 use super::times::TimeColumn;
 use crate::error::{Error, Result};
 use crate::id::OperatorId;
-use crate::plan::{Node, NodeId, NodeKind, TimeBound};
+use crate::plan::{NodeKind, TimeBound};
 use crate::process::{Bind, Layout, Process, ProcessFunction, States};
 use crate::sink::SinkMode;
 use crate::sql::functions::on_batch_time;
@@ -21,7 +21,6 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -175,17 +174,9 @@ impl Planner {
         let bound = event_time(&from, &given).map(|(_, bound)| bound.clone()).unwrap_or_default();
         let factory =
             node.operation.function.bind(node.operation.layout(&from, &given)).map_err(|error| error.within(format!("operator '{id}'")))?;
-        self.nodes.push(Node {
-            id,
-            kind: NodeKind::Operator(factory),
-            inputs: vec![from.upstream],
-            bounds: vec![bound],
-            outputs: vec![output],
-            event_times: BTreeSet::new(),
-        });
-        let made = NodeId(self.nodes.len() - 1);
-        self.processes.push((node.clone(), made));
-        Ok(rows_of(made, width))
+        let made = self.push(id, NodeKind::Operator(factory), vec![(from.upstream, bound)], output);
+        self.processes.push((node.clone(), made.upstream.node));
+        Ok(made)
     }
 }
 

@@ -6,8 +6,7 @@ use super::super::statics;
 use super::super::times::Times;
 use super::{Planner, StreamKind, Translated, output_schema, physical};
 use crate::error::{Error, Result};
-use crate::id::OperatorId;
-use crate::plan::{Node, NodeKind, PlannedSource, PlannedStatic, StaticRows};
+use crate::plan::{Node, NodeKind, PlannedSource, PlannedStatic, StaticRows, TimeBound};
 use crate::sink::SinkMode;
 use crate::source::SourceSettings;
 use crate::transform::{StaticJoin, StaticJoinSpec, StaticQuery, StaticStep, StaticStepKind};
@@ -61,7 +60,7 @@ impl Planner {
         };
         let id = self.next_id("join");
         let step = NodeKind::Transform(Arc::new(StaticJoin::try_new(id.clone(), spec)?));
-        Ok(Translated { times, kind, ..self.push(id, step, from.upstream, schema) })
+        Ok(Translated { times, kind, ..self.push(id, step, vec![(from.upstream, TimeBound::default())], schema) })
     }
 
     /// A plan over static tables, and at which position each of its columns stands.
@@ -71,19 +70,9 @@ impl Planner {
         let tables: Vec<&PlannedStatic> = self.statics.iter().filter(|table| names.contains(table.id.as_str())).collect();
         let mut planner = Planner::new(Arc::clone(&self.statics));
         (planner.sink, planner.mode, planner.steps) = (self.sink.clone(), SinkMode::Complete, self.steps);
-        for (index, table) in tables.iter().enumerate() {
+        for table in &tables {
             let (settings, schema, scan) = (statics::settings(table.id.clone()), Arc::clone(&table.schema), Arc::clone(&table.scan));
-            let outputs = vec![scan.projected(&schema)?];
-            let id = OperatorId::from(format!("static-{}", table.id));
-            planner.nodes.push(Node {
-                id,
-                kind: NodeKind::Scan(index),
-                inputs: Vec::new(),
-                bounds: Vec::new(),
-                outputs,
-                event_times: BTreeSet::new(),
-            });
-            planner.sources.push(PlannedSource { settings, schema, scan, description: table.description.clone() });
+            planner.add_source("static", PlannedSource { settings, schema, scan, description: table.description.clone() })?;
         }
         let translated = planner.translate(plan)?;
         // Whatever stands behind the output is not read for it.
