@@ -1,4 +1,7 @@
 //! Groups: keys with their aggregates, and what a batch changed of them.
+//!
+//! A group has a slot, a small number under which its key and the states of its aggregates stand. What a batch changed is kept until
+//! [`Groups::forget_changes`]: it is emitted first, and checkpointed then.
 
 use super::calls::{CallInput, CallSpec, Slots};
 use super::keys::KeyTable;

@@ -1,4 +1,4 @@
-//! From keys to slots.
+//! From keys to slots, and back: the hash table of a table of groups. Keys of one or two numbers are compared as they are, others as bytes.
 
 use super::interned::{Interned, lower_half, spread};
 use crate::error::{Error, ErrorKind, Result, ResultExt};

@@ -1,4 +1,5 @@
-//! What is aggregated, by what, and when results are emitted.
+//! What is aggregated, by what, and when results are emitted: the part of the plan that makes the operators, and says what their state
+//! means.
 
 use super::calls::CallSpec;
 use super::sessions::Sessions;

@@ -2,7 +2,18 @@
 //!
 //! A query is a DataFusion logical plan, whoever made it: the SQL planner, or the methods of a [`Stream`]. Closures are nodes of the same
 //! plan. [`Pipeline::build`] refuses what a stream can't do, lets DataFusion's rules optimize each query, and translates all of them
-//! into one physical [`Plan`](crate::plan::Plan), in which each source is read once.
+//! into one physical [`Plan`](crate::plan::Plan), in which each source is read once. Nothing is read or written here, and whatever is wrong
+//! is a `Config` error.
+//!
+//! The way of a query:
+//! 1. It is said: in SQL ([`lateral`] plans UNNEST in FROM), or by [`stream`], [`grouped`], [`join`], [`process`] and [`event_time`];
+//!    [`statics`] are the tables to join with.
+//! 2. [`supported`] refuses what a stream can't do.
+//! 3. [`optimize`] runs DataFusion's rules. What these must not take apart is a node of our own before: an [`operation`], which is a GROUP
+//!    BY ([`aggregate`]), a [`closure`] or a process function. Of the plan as it was before, [`lineage`] and [`rows`] tell what a
+//!    grouping's state means.
+//! 4. [`physical`] translates each node into steps of the plan; [`grouping`] and [`process`] make the operators with state. On the way
+//!    [`times`] tells which columns keep an event time, [`trial`] tries expressions out, and [`update`] looks at what a sink is given.
 
 mod aggregate;
 mod closure;

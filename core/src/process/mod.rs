@@ -17,6 +17,9 @@
 //!   `w` is not there for rows and timers at or behind `w + ttl`, however the input is cut, and goes once the watermark has passed that. By
 //!   processing time it is the batch's trigger time that counts.
 //! - **What is atomic**: nothing here. A failure fails the batch; state, timers and output are those of the last commit.
+//!
+//! [`operator`] drives a function; [`context`] is what it sees. [`states`] are its handles on [`table`]s and [`timers`], by [`keys`] and in
+//! columns of a [`codec`] ([`finite`]: what JSON can't hold).
 
 mod codec;
 mod context;

@@ -1,4 +1,7 @@
-//! The operator around a function.
+//! The operator around a function: rows as they come, timers and expiry behind them, and all tables in the checkpoint.
+//!
+//! Rows and output are converted by serde, a morsel at a time. What can fail: a row that does not fit the function's types (`BadData`),
+//! state that this function does not know (`Corrupt`), and the function itself, whose error is the batch's.
 
 use super::context::{Memory, ProcessContext};
 use super::keys::{Key, Keys};

@@ -1,4 +1,5 @@
-//! Timers: for each clock a set of times with the keys that wait for them.
+//! Timers: for each clock a set of times with the keys that wait for them. Each set is a table of the checkpoint: a row is a key and a
+//! time.
 
 use super::TimeDomain;
 use super::keys::{Key, Keys};

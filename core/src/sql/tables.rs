@@ -1,4 +1,5 @@
-//! Tables that are read, as sources; and whether all places of a job are apart.
+//! Tables that are read, as sources: their options, columns and event time, handed to the connector of their location. And whether all
+//! places of a job are apart.
 
 use super::SqlContext;
 use super::language::Language;

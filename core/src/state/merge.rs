@@ -1,9 +1,9 @@
-//! Merging layers of a table into one.
+//! Merging layers of a table into one: the last row of each key wins. What it gives depends on the layers alone, and is written or read
+//! like any other layer.
 
 use super::{StateLayer, StateTable, are_numbers, number_keys};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::time::Timestamp;
-use crate::time::Watermark;
+use crate::time::{Timestamp, Watermark};
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute::{concat, concat_batches, take_record_batch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// One layer that says the same as these, oldest first, of one table: the last row of each key. `complete` says that no layer lies
-/// below them, so that keys that went need not be remembered, nor rows that the watermark has killed. Rows are in the order in which their
-/// keys last changed; the columns have the names of the newest layer.
+/// below them, so that keys that went need not be remembered, nor rows that have expired by the watermark. Rows are in the order in which
+/// their keys last changed; the columns have the names of the newest layer.
 ///
 /// # Errors
 /// `Corrupt` if the layers are of different shapes, `Internal` without any layer.
@@ -28,11 +28,11 @@ pub fn merge(layers: &[StateLayer], complete: bool, watermark: Watermark) -> Res
     let removed = BooleanArray::from(concat(&flags).or_error(ErrorKind::Internal, merging)?.to_data());
     let last = last_of_each_key(&rows, first.table.key_columns)?;
     let expires = first.table.expires.and_then(|column| rows.column(column).as_primitive_opt::<TimestampMicrosecondType>());
-    let is_dead = |row: usize| {
+    let is_gone = |row: usize| {
         let expired = expires.is_some_and(|times| times.is_valid(row) && Watermark::At(Timestamp(times.value(row))) <= watermark);
         expired || removed.value(row)
     };
-    let kept: Vec<u64> = last.into_iter().filter(|&row| !(complete && is_dead(row as usize))).collect();
+    let kept: Vec<u64> = last.into_iter().filter(|&row| !(complete && is_gone(row as usize))).collect();
     let removed = kept.iter().map(|&row| Some(removed.value(row as usize))).collect();
     let rows = take_record_batch(&rows, &UInt64Array::from(kept)).or_error(ErrorKind::Internal, merging)?;
     Ok(StateLayer { table: first.table.clone(), rows, removed })

@@ -1,4 +1,7 @@
-//! Operators without a memory.
+//! Operators without a memory: functions of rows, which lanes share and the executor fuses.
+//!
+//! [`filter_project`] and [`unnest`] are what SQL asks for, [`map_batches`] is a closure of a program. A [`static_join`] looks rows up in a
+//! [`join_table`] of what a [`static_query`] computed. [`clock`] gives them the batch's time.
 
 mod clock;
 mod filter_project;
