@@ -11,11 +11,11 @@
 //! is no longer retained, rows that are more or fewer than recorded, a static table that became another one on the way. It is `Unavailable`
 //! where a range, or a static table as it was, can't be read again.
 //!
-//! - [`again`]: recorded ranges as splits. [`place`]: where the output may go. [`diff`]: rows compared as multisets.
+//! - [`recorded`]: recorded ranges as splits. [`place`]: where the output may go. [`diff`]: rows compared as multisets.
 
-mod again;
 mod diff;
 mod place;
+mod recorded;
 
 pub use diff::{Comparison, Difference};
 
@@ -68,9 +68,9 @@ pub struct ReplayedBatch {
 }
 
 /// A sink of the job, and the one that stands in for it.
-struct Stand {
-    outlet: Outlet,
+struct ReplaySink {
     original: Arc<dyn Sink>,
+    replacement: Outlet,
 }
 
 /// A replay that may begin.
@@ -85,7 +85,7 @@ pub struct Replay {
     before: Option<Record>,
     executor: Executor,
     inputs: Vec<Input>,
-    stands: Vec<Stand>,
+    sinks: Vec<ReplaySink>,
 }
 
 impl std::fmt::Debug for Replay {
@@ -134,12 +134,12 @@ impl Replay {
         for input in &mut inputs {
             input.restore_time(recorded.and_then(|batch| batch.sources.get(&input.id)));
         }
-        let mut stands = Vec::with_capacity(outlets.len());
-        for mut outlet in outlets {
-            let original = std::mem::replace(&mut outlet.sink, sink(&outlet.id)?);
-            stands.push(Stand { outlet, original });
+        let mut sinks = Vec::with_capacity(outlets.len());
+        for mut replacement in outlets {
+            let original = std::mem::replace(&mut replacement.sink, sink(&replacement.id)?);
+            sinks.push(ReplaySink { original, replacement });
         }
-        let replay = Self { settings, log, history, nonce: nonces.fresh(), opened, before, executor, inputs, stands };
+        let replay = Self { settings, log, history, nonce: nonces.fresh(), opened, before, executor, inputs, sinks };
         replay.claim()?;
         Ok(replay)
     }
@@ -148,14 +148,14 @@ impl Replay {
     fn claim(&self) -> Result<()> {
         let job = self.log.job()?.map_or_else(String::new, |job| job.to_string());
         let output = self.log.store().storage().open(&self.settings.output, &StoreOptions::from_environment(), Access::Write)?;
-        for Stand { outlet, .. } in &self.stands {
+        for ReplaySink { replacement, .. } in &self.sinks {
             let context = SinkContext {
-                owner: Owner { job: JobId::from(format!("replay-of-{job}")), sink: outlet.id.clone() },
-                schema: Arc::clone(&outlet.schema),
+                owner: Owner { job: JobId::from(format!("replay-of-{job}")), sink: replacement.id.clone() },
+                schema: Arc::clone(&replacement.schema),
                 scratch: output.below(&Path::from("_scratch"))?,
                 last_batch: None,
             };
-            outlet.sink.open(context).map_err(|error| error.within(format!("sink '{}'", outlet.id)))?;
+            replacement.sink.open(context).map_err(|error| error.within(format!("sink '{}'", replacement.id)))?;
         }
         Ok(())
     }
@@ -170,8 +170,8 @@ impl Replay {
             let batch = batch_of(&record)?.batch;
             let replayed = self.replay(&record).map_err(|error| error.within(format!("batch {batch}")))?;
             observe(replayed)?;
-            for Stand { outlet, .. } in &self.stands {
-                outlet.sink.collect(record.epoch.next())?;
+            for ReplaySink { replacement, .. } in &self.sinks {
+                replacement.sink.collect(record.epoch.next())?;
             }
             self.before = Some(record);
             if batch >= self.settings.last {
@@ -221,16 +221,16 @@ impl Replay {
 
     fn stage(&self, context: &BatchContext, record: &Record) -> Result<Vec<Arc<dyn Staging>>> {
         let attempt = Attempt { seq: record.seq, epoch: record.epoch, nonce: self.nonce.clone() };
-        self.stands.iter().map(|stand| stand.outlet.sink.stage(context, &attempt, self.executor.budget())).collect()
+        self.sinks.iter().map(|sink| sink.replacement.sink.stage(context, &attempt, self.executor.budget())).collect()
     }
 
     fn batch_input(&mut self, context: BatchContext, batch: &BatchRecord, stagings: &[Arc<dyn Staging>]) -> Result<BatchInput> {
         let store = self.log.store();
         let mut sources = Vec::with_capacity(self.inputs.len());
         for input in &mut self.inputs {
-            let dead_letter = self.stands.iter().position(|stand| Some(&stand.outlet.id) == input.dead_letter.as_ref());
+            let dead_letter = self.sinks.iter().position(|sink| Some(&sink.replacement.id) == input.dead_letter.as_ref());
             let dead_letter = dead_letter.map(|index| Arc::clone(&stagings[index]));
-            let splits = again::splits(input, &batch.sources[&input.id], store)?;
+            let splits = recorded::splits(input, &batch.sources[&input.id], store)?;
             let idle = batch.sources[&input.id].idle;
             sources.push(SourceInput { splits, watermark: input.watermark, latest: input.latest.clone(), idle, dead_letter });
         }
@@ -269,9 +269,9 @@ impl Replay {
         let bad_rows = self.inputs.iter().zip(output.sources).filter(|(input, _)| input.dead_letter.is_some());
         let lanes: Vec<Vec<LaneOutput>> = output.sinks.into_iter().chain(bad_rows.map(|(_, read)| read.dead_letter)).collect();
         let mut manifests = Vec::with_capacity(stagings.len());
-        for ((stand, staging), lanes) in self.stands.iter().zip(stagings).zip(lanes) {
+        for ((sink, staging), lanes) in self.sinks.iter().zip(stagings).zip(lanes) {
             let manifest = staging.finish(lanes)?;
-            stand.outlet.sink.publish(batch.batch, &manifest)?;
+            sink.replacement.sink.publish(batch.batch, &manifest)?;
             manifests.push(manifest);
         }
         Ok(manifests)
@@ -279,11 +279,11 @@ impl Replay {
 
     fn compare(&self, batch: &BatchRecord, manifests: &[Manifest]) -> Result<BTreeMap<SinkId, Comparison>> {
         let mut compared = BTreeMap::new();
-        for (stand, replayed) in self.stands.iter().zip(manifests) {
-            let id = &stand.outlet.id;
+        for (sink, replayed) in self.sinks.iter().zip(manifests) {
+            let id = &sink.replacement.id;
             let comparison = match batch.sinks.get(id) {
                 None => Comparison::Impossible("the job did not write it".into()),
-                Some(committed) => stand.compare(&committed.manifest, replayed).map_err(|error| error.within(format!("sink '{id}'")))?,
+                Some(committed) => sink.compare(&committed.manifest, replayed).map_err(|error| error.within(format!("sink '{id}'")))?,
             };
             compared.insert(id.clone(), comparison);
         }
@@ -294,10 +294,10 @@ impl Replay {
     }
 }
 
-impl Stand {
+impl ReplaySink {
     fn compare(&self, committed: &Manifest, replayed: &Manifest) -> Result<Comparison> {
-        let (Some(committed), Some(replayed)) = (self.original.read_back(committed)?, self.outlet.sink.read_back(replayed)?) else {
-            return Ok(Comparison::Impossible(format!("{} can't be read back", self.outlet.place)));
+        let (Some(committed), Some(replayed)) = (self.original.read_back(committed)?, self.replacement.sink.read_back(replayed)?) else {
+            return Ok(Comparison::Impossible(format!("{} can't be read back", self.replacement.place)));
         };
         Ok(Comparison::Possible(diff::compare(committed, replayed)))
     }

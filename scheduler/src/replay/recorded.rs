@@ -18,8 +18,8 @@ pub(super) fn splits(input: &mut Input, read: &SourceRecord, store: &Store) -> R
         unspool(input, read, reference, store)?;
     }
     let splits = input.splits(&read.cut()).map_err(|error| gone(error, &input.id))?;
-    let again = |split| Box::new(Again { split, source: input.id.clone() }) as Box<dyn Split>;
-    Ok(splits.into_iter().map(again).collect())
+    let recorded = |split| Box::new(RecordedSplit { split, source: input.id.clone() }) as Box<dyn Split>;
+    Ok(splits.into_iter().map(recorded).collect())
 }
 
 fn unspool(input: &mut Input, read: &SourceRecord, reference: &SpoolRef, store: &Store) -> Result<()> {
@@ -40,12 +40,12 @@ fn gone(error: Error, source: &SourceId) -> Error {
 }
 
 /// A split of a recorded range.
-struct Again {
+struct RecordedSplit {
     split: Box<dyn Split>,
     source: SourceId,
 }
 
-impl Split for Again {
+impl Split for RecordedSplit {
     fn partition(&self) -> &PartitionId {
         self.split.partition()
     }
@@ -61,22 +61,22 @@ impl Split for Again {
     fn fetch(self: Box<Self>) -> Result<Fetch> {
         let Self { split, source } = *self;
         Ok(match split.fetch().map_err(|error| gone(error, &source))? {
-            Fetch::AtHand(morsels) => Fetch::AtHand(Box::new(AgainMorsels { morsels, source })),
+            Fetch::AtHand(morsels) => Fetch::AtHand(Box::new(RecordedMorsels { morsels, source })),
             Fetch::Awaited(morsels) => Fetch::Awaited(Box::pin(async move {
                 let morsels = morsels.await.map_err(|error| gone(error, &source))?;
-                Ok(Box::new(AgainMorsels { morsels, source }) as Box<dyn Morsels>)
+                Ok(Box::new(RecordedMorsels { morsels, source }) as Box<dyn Morsels>)
             })),
         })
     }
 }
 
 /// Its rows: a local file is opened only here.
-struct AgainMorsels {
+struct RecordedMorsels {
     morsels: Box<dyn Morsels>,
     source: SourceId,
 }
 
-impl Morsels for AgainMorsels {
+impl Morsels for RecordedMorsels {
     fn next(&mut self) -> Result<Option<Morsel>> {
         self.morsels.next().map_err(|error| gone(error, &self.source))
     }
