@@ -114,6 +114,11 @@ pub trait OperatorFactory: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether the watermark of what comes out is the batch's time.
+    fn is_clocked(&self) -> bool {
+        false
+    }
+
     /// One line for `explain`.
     fn describe(&self) -> String;
 }

@@ -94,6 +94,8 @@ pub struct Aggregate {
     pub emit: Emit,
     /// Whether groups close by the batch's time, so that a batch is due when one does, with rows or without.
     pub timed: bool,
+    /// Whether the watermark of the groups is the batch's time: that of their windows, or that of a grouping upstream.
+    pub clocked: bool,
     /// What keys and time are computed from.
     pub origins: Origins,
 }
@@ -157,18 +159,15 @@ impl Aggregate {
     fn ending(&self) -> String {
         let by_session = matches!(self.time, GroupTime::Window { spec: WindowSpec::Session { .. }, .. });
         let passes = if by_session { "passes" } else { "reaches" };
+        let by = if self.clocked { "the batch's time" } else { "the watermark" };
         match &self.time {
             _ if self.keeps_all() => "never closing".to_owned(),
             GroupTime::Unbounded => "never closing: no key is an event time".to_owned(),
             GroupTime::Window { clock: Clock::Never, .. } => "never closing: the window's time is no event time".to_owned(),
-            GroupTime::Window { spec, clock: Clock::EventTime, .. } => format!("closing when the watermark {passes} the end of {spec}"),
-            GroupTime::Window { spec, clock: Clock::ProcessingTime, .. } => {
-                format!("closing when the batch's time {passes} the end of {spec}")
-            }
-            GroupTime::Key { index, clock } => {
+            GroupTime::Window { spec, .. } => format!("closing when {by} {passes} the end of {spec}"),
+            GroupTime::Key { index, .. } => {
                 let is_window = self.key_types().is_ok_and(|types| matches!(types[*index], DataType::Struct(_)));
                 let mark = if is_window { "reaches the end of" } else { "passes" };
-                let by = if *clock == Clock::ProcessingTime { "the batch's time" } else { "the watermark" };
                 format!("closing when {by} {mark} {}", self.output_name(*index))
             }
         }
@@ -272,6 +271,10 @@ impl OperatorFactory for Aggregate {
 
     fn input(&self) -> Option<String> {
         Some(self.origins.rows.clone())
+    }
+
+    fn is_clocked(&self) -> bool {
+        self.clocked
     }
 
     fn describe(&self) -> String {

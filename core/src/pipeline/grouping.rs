@@ -8,7 +8,7 @@ use super::times::{TimeColumn, Times};
 use crate::aggregate::{Aggregate, CallSpec, Clock, Emit, GroupTime, Origins, OutputColumn, by_arrival};
 use crate::error::{Error, Result};
 use crate::id::OperatorId;
-use crate::plan::{NodeId, NodeKind, TimeBound};
+use crate::plan::{NodeId, NodeKind, TimeBound, is_clocked};
 use crate::sink::SinkMode;
 use crate::window::{MOST_WINDOWS, WindowSpec};
 use arrow::compute::SortOptions;
@@ -137,15 +137,12 @@ impl Planner {
             Emit::All => StreamKind::Complete,
         };
         let by_clock = ending.clock() == Some(Clock::ProcessingTime);
-        let clocked = by_clock || self.is_clocked(upstream.node);
-        if clocked {
-            self.clocked.insert(NodeId(self.nodes.len()));
-        }
+        let clocked = by_clock || is_clocked(&self.nodes, upstream.node);
         // Of a bound that is computed it is not known when the clock reaches it.
         let timed = by_clock || (clocked && ending.ends && ending.bound.is_identity());
         let Ending { time, bound, .. } = ending;
         let (input_schema, schema_out, origins) = (Arc::clone(&input.schema), Arc::clone(&schema), input.origins());
-        let aggregate = Aggregate { input: input_schema, keys, time, calls, layout, schema: schema_out, emit, timed, origins };
+        let aggregate = Aggregate { input: input_schema, keys, time, calls, layout, schema: schema_out, emit, timed, clocked, origins };
         let made = self.push(id, NodeKind::Operator(Arc::new(aggregate)), vec![(upstream, bound)], schema);
         Ok(Translated { times, kind, ..made })
     }
@@ -168,15 +165,6 @@ impl Planner {
             return Some(&self.nodes[node.0].id);
         }
         self.nodes[node.0].inputs.iter().find_map(|input| self.function_above(input.node))
-    }
-
-    /// Whether the watermark of a node's output is the batch's time.
-    fn is_clocked(&self, node: NodeId) -> bool {
-        match &self.nodes[node.0].kind {
-            NodeKind::Scan(_) => false,
-            NodeKind::Operator(_) => self.clocked.contains(&node),
-            NodeKind::Transform(_) | NodeKind::Union => self.nodes[node.0].inputs.iter().all(|input| self.is_clocked(input.node)),
-        }
     }
 }
 

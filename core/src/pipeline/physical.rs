@@ -120,8 +120,6 @@ pub(super) struct Planner {
     steps: usize,
     /// Groupings of this sink so far: they are named apart from the steps without a memory, so that these can change.
     pub(super) groups: usize,
-    /// Groupings whose watermark is the batch's time.
-    pub(super) clocked: BTreeSet<NodeId>,
 }
 
 impl Planner {
@@ -132,7 +130,6 @@ impl Planner {
             nodes: Vec::new(),
             calls: Vec::new(),
             processes: Vec::new(),
-            clocked: BTreeSet::new(),
             sink: String::new(),
             mode: SinkMode::Append,
             steps: 0,

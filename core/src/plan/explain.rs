@@ -65,19 +65,21 @@ fn explain_node(text: &mut String, plan: &Plan, id: NodeId) {
         NodeKind::Union => "union".to_owned(),
         NodeKind::Operator(operator) => format!("behind an exchange by key: {}", operator.describe()),
     };
-    line_at(text, 2, &format!("{}{from}: {what}{}", node.id, event_times(node)));
+    line_at(text, 2, &format!("{}{from}: {what}{}", node.id, times(plan, id)));
     for sink in plan.sinks.iter().filter(|sink| sink.input.node == id) {
         line_at(text, 2, &format!("sink {} <- {}: {} at {}", sink.settings.id, node.id, sink.settings.mode, sink.settings.location));
     }
 }
 
-/// The columns that keep an event time. Of a source there is one, which is named with its delay.
-fn event_times(node: &Node) -> String {
+/// The columns that keep a time. Of a source there is one, which is named with its delay.
+fn times(plan: &Plan, id: NodeId) -> String {
+    let node = &plan.nodes[id.0];
+    let what = if plan.is_clocked(id) { "processing time" } else { "event time" };
     let names: Vec<&str> = match (&node.kind, node.outputs.first()) {
         (NodeKind::Scan(_), _) | (_, None) => Vec::new(),
         (_, Some(schema)) => node.event_times.iter().map(|&column| schema.field(column).name().as_str()).collect(),
     };
-    if names.is_empty() { String::new() } else { format!(", event time [{}]", names.join(", ")) }
+    if names.is_empty() { String::new() } else { format!(", {what} [{}]", names.join(", ")) }
 }
 
 fn describe_source(source: &PlannedSource) -> String {

@@ -121,6 +121,11 @@ impl Plan {
         consumers
     }
 
+    /// Whether the watermark of a node's output is the batch's time, so that its columns with a time are bounded by that.
+    pub fn is_clocked(&self, node: NodeId) -> bool {
+        is_clocked(&self.nodes, node)
+    }
+
     /// What the state of each operator with a memory means: compared with the record when a job is opened.
     pub fn fingerprints(&self) -> BTreeMap<OperatorId, String> {
         self.operators().map(|(id, factory)| (id.clone(), factory.fingerprint())).collect()
@@ -136,5 +141,15 @@ impl Plan {
             NodeKind::Operator(factory) => Some((&node.id, factory)),
             _ => None,
         })
+    }
+}
+
+/// See [`Plan::is_clocked`].
+pub(crate) fn is_clocked(nodes: &[Node], node: NodeId) -> bool {
+    let Node { kind, inputs, .. } = &nodes[node.0];
+    match kind {
+        NodeKind::Scan(_) => false,
+        NodeKind::Operator(factory) => factory.is_clocked(),
+        NodeKind::Transform(_) | NodeKind::Union => inputs.iter().all(|input| is_clocked(nodes, input.node)),
     }
 }

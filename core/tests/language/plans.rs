@@ -156,6 +156,39 @@ fn event_times_and_what_closes_each_grouping_are_told() {
     assert_eq!(text, GROUPINGS, "the plan is now:\n{text}");
 }
 
+/// Windows of processing time, and what is grouped by them again, in whatever way: nothing of that is event time.
+#[test]
+fn what_goes_by_the_clock_is_told() {
+    let window = "tumble(proc_time(), INTERVAL '1 second')";
+    let counts = format!("(SELECT {window} AS w, a, count(*) AS n FROM t GROUP BY {window}, a)");
+    for (query, closing, times) in [
+        (format!("SELECT w, sum(n) AS n FROM {counts} GROUP BY w"), "the batch's time reaches the end of w", 3),
+        (format!("SELECT e, sum(n) AS n FROM (SELECT window_end(w) AS e, n FROM {counts}) GROUP BY e"), "the batch's time passes e", 4),
+        (
+            format!(
+                "SELECT tumble(at, INTERVAL '1 minute') AS m, sum(n) AS n FROM (SELECT window_time(w) AS at, n FROM {counts}) GROUP BY m"
+            ),
+            "the batch's time reaches the end of tumble(60s)",
+            4,
+        ),
+        (format!("SELECT w, count(*) AS n FROM (SELECT {window} AS w FROM t) GROUP BY w"), "the batch's time reaches the end of w", 2),
+    ] {
+        let text = explain(&job(&format!("INSERT INTO out {query}")).unwrap().plan);
+        assert!(text.contains(&format!("closing when {closing}")), "{query}\n{text}");
+        let stages = text.split_once("Stages").unwrap().1.replace("event time ts delayed", "");
+        assert!(!stages.contains("event time") && !stages.contains("watermark"), "{query}\n{text}");
+        assert_eq!(stages.matches("processing time [").count(), times, "{query}\n{text}");
+    }
+    let mixed = explain(
+        &job(&format!(
+            "INSERT INTO out SELECT e, count(*) AS n FROM (SELECT window_end(w) AS e FROM {counts} UNION ALL SELECT ts FROM t) GROUP BY e"
+        ))
+        .unwrap()
+        .plan,
+    );
+    assert!(mixed.contains("closing when the watermark passes e"), "the lesser of both\n{mixed}");
+}
+
 #[test]
 fn what_never_closes_is_told() {
     let told = |query: &str| {
