@@ -3,8 +3,9 @@
 //! A group has a slot, a small number under which its key and the states of its aggregates stand. What a batch changed is kept until
 //! [`Groups::forget_changes`]: it is emitted first, and checkpointed then.
 
-use super::calls::{CallInput, CallSpec, Slots};
+use super::calls::{CallInput, CallSpec};
 use super::keys::KeyTable;
+use super::slots::Slots;
 use crate::error::{ErrorKind, Result, ResultExt};
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
