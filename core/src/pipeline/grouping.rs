@@ -12,6 +12,7 @@ use crate::plan::{NodeId, NodeKind, TimeBound, is_clocked};
 use crate::sink::SinkMode;
 use crate::window::{MOST_WINDOWS, WindowSpec};
 use arrow::compute::SortOptions;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_common::Column;
 use datafusion_expr::expr::{AggregateFunction, NullTreatment};
 use datafusion_physical_expr::aggregate::AggregateExprBuilder;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 struct Input<'a> {
     node: &'a AggregateNode,
     from: Translated,
-    schema: arrow::datatypes::SchemaRef,
+    schema: SchemaRef,
 }
 
 impl Input<'_> {
@@ -51,6 +52,22 @@ impl Input<'_> {
             self.node.operation.keys.iter().zip(&self.node.operation.origins).partition(|(key, _)| matches!(key, GroupKey::Window(..)));
         let keys = key_origins(keys.into_iter().map(|(_, origin)| origin));
         Origins { keys, window: windows.first().map(|(_, origin)| shown(origin)), rows: self.node.operation.rows.clone() }
+    }
+
+    /// The keys without the window.
+    fn keys(&self) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        let columns = self.node.operation.keys.iter().filter_map(|key| match key {
+            GroupKey::Column(column) => Some(self.column(column)),
+            GroupKey::Window(..) => None,
+        });
+        columns.collect()
+    }
+
+    /// The calls, under the names of their columns in the output.
+    fn calls(&self, output: &Schema) -> Result<Vec<CallSpec>> {
+        let Grouping { keys, calls, origins, .. } = &self.node.operation;
+        let behind_keys = output.fields().iter().zip(origins).skip(keys.len());
+        calls.iter().zip(behind_keys).map(|(call, (field, origin))| self.call(call, field.name(), shown(origin))).collect()
     }
 
     fn call(&self, call: &AggregateFunction, name: &str, origin: String) -> Result<CallSpec> {
@@ -90,6 +107,22 @@ impl Input<'_> {
     }
 }
 
+/// What stands in each column of the output: keys and window in their order, then the calls.
+fn layout(grouping: &Grouping) -> Vec<OutputColumn> {
+    let (mut layout, mut keys) = (Vec::new(), 0);
+    for key in &grouping.keys {
+        match key {
+            GroupKey::Window(..) => layout.push(OutputColumn::Window),
+            GroupKey::Column(_) => {
+                layout.push(OutputColumn::Key(keys));
+                keys += 1;
+            }
+        }
+    }
+    layout.extend((0..grouping.calls.len()).map(OutputColumn::Call));
+    layout
+}
+
 /// How groups end, as far as the plan can tell.
 struct Ending {
     time: GroupTime,
@@ -101,10 +134,7 @@ struct Ending {
 impl Planner {
     /// A GROUP BY, or a DISTINCT.
     pub(super) fn group(&mut self, node: &AggregateNode) -> Result<Translated> {
-        let mode = std::mem::replace(&mut self.mode, SinkMode::Append);
-        let from = self.translate(&node.input);
-        self.mode = mode;
-        let (from, grouping) = (from?, &node.operation);
+        let (from, grouping, mode) = (self.translate_final(&node.input)?, &node.operation, self.mode);
         self.groups += 1;
         let id = OperatorId::from(format!("{}-group-{}", self.sink, self.groups));
         self.check_id(&id)?;
@@ -113,23 +143,8 @@ impl Planner {
         let ending = ending(&input)?;
         let emit = emit(grouping, mode, &ending).map_err(|error| self.explained(error, mode, upstream.node))?;
         check_windows(grouping, &ending, emit)?;
-        let (mut keys, mut layout) = (Vec::new(), Vec::new());
-        for key in &grouping.keys {
-            match key {
-                GroupKey::Column(column) => {
-                    layout.push(OutputColumn::Key(keys.len()));
-                    keys.push(input.column(column)?);
-                }
-                GroupKey::Window(..) => layout.push(OutputColumn::Window),
-            }
-        }
         let schema = output_schema(&node.schema);
-        let mut calls = Vec::new();
-        for (index, call) in grouping.calls.iter().enumerate() {
-            layout.push(OutputColumn::Call(index));
-            let column = grouping.keys.len() + index;
-            calls.push(input.call(call, schema.field(column).name(), shown(&grouping.origins[column]))?);
-        }
+        let (keys, calls, layout) = (input.keys()?, input.calls(&schema)?, layout(grouping));
         let times = times_of(&ending, &layout, &input)?;
         let kind = match emit {
             Emit::Closed | Emit::New => StreamKind::AppendOnly,
@@ -141,8 +156,9 @@ impl Planner {
         // Of a bound that is computed it is not known when the clock reaches it.
         let timed = by_clock || (clocked && ending.ends && ending.bound.is_identity());
         let Ending { time, bound, .. } = ending;
-        let (input_schema, schema_out, origins) = (Arc::clone(&input.schema), Arc::clone(&schema), input.origins());
-        let aggregate = Aggregate { input: input_schema, keys, time, calls, layout, schema: schema_out, emit, timed, clocked, origins };
+        let origins = input.origins();
+        let aggregate =
+            Aggregate { input: input.schema, keys, time, calls, layout, schema: Arc::clone(&schema), emit, timed, clocked, origins };
         let made = self.push(id, NodeKind::Operator(Arc::new(aggregate)), vec![(upstream, bound)], schema);
         Ok(Translated { times, kind, ..made })
     }

@@ -156,6 +156,14 @@ impl Planner {
         Ok(translated)
     }
 
+    /// Translates the input of an operator with state, which takes final rows: the sink's mode is for the operator nearest to the sink.
+    pub(super) fn translate_final(&mut self, plan: &LogicalPlan) -> Result<Translated> {
+        let mode = std::mem::replace(&mut self.mode, SinkMode::Append);
+        let translated = self.translate(plan);
+        self.mode = mode;
+        translated
+    }
+
     /// Says of a node which of its columns, in the order of the translated ones, keep an event time.
     fn note_event_times(&mut self, translated: &Translated, node: Upstream, columns: &[usize]) {
         let bounded = |time: &Option<times::TimeColumn>| time.as_ref().is_some_and(|time| time.bound().is_some());

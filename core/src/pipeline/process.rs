@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::id::OperatorId;
 use crate::plan::{NodeKind, TimeBound};
 use crate::process::{Bind, Layout, Process, ProcessFunction, States};
-use crate::sink::SinkMode;
 use crate::sql::functions::on_batch_time;
 use crate::time::Timestamp;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -160,10 +159,7 @@ impl Planner {
             return Ok(rows_of(*made, width));
         }
         let id = OperatorId::from(node.id());
-        let mode = std::mem::replace(&mut self.mode, SinkMode::Append);
-        let from = self.translate(&node.input);
-        self.mode = mode;
-        let from = from?;
+        let from = self.translate_final(&node.input)?;
         if from.kind != StreamKind::AppendOnly {
             return Err(Error::config(format!(
                 "operator '{id}': a process function takes final rows, and these are changed by later ones"
