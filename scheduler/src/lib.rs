@@ -23,5 +23,5 @@ pub use log::read_log;
 pub use progress::{BatchProgress, Observer, Unobserved};
 pub use protocol::record::Record;
 pub use replay::{Comparison, Replay, ReplaySettings, ReplayedBatch};
-pub use seams::{Clock, Nonces, Seams, Stop};
+pub use seams::{Clock, Merging, Nonces, Seams, Stop};
 pub use state_view::StateView;

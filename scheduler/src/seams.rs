@@ -1,4 +1,4 @@
-//! What the driver takes from the machine: time, random words, and the wish to stop. Injected, so that a run can be repeated.
+//! What the driver takes from the machine: time, random words, a thread to merge on, and the wish to stop. Injected, so that a run can be repeated.
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +24,23 @@ pub trait Nonces: Send + Sync {
     fn fresh(&self) -> Nonce;
 }
 
+/// How stored layers of state are merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merging {
+    /// Merges of at least so many bytes are done beside the batches, smaller ones by the commit that makes them due.
+    pub beside_from: u64,
+    /// Whether a thread of its own does those beside the batches; else the committer does, behind a batch, so that the order of storage
+    /// operations does not depend on time.
+    pub on_a_thread: bool,
+}
+
+impl Default for Merging {
+    /// A commit merges what takes it a few milliseconds.
+    fn default() -> Self {
+        Self { beside_from: 1 << 20, on_a_thread: true }
+    }
+}
+
 /// What the driver takes from the machine.
 #[derive(Clone)]
 pub struct Seams {
@@ -31,12 +48,14 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     /// Random words.
     pub nonces: Arc<dyn Nonces>,
+    /// What is done beside the batches.
+    pub merging: Merging,
 }
 
 impl Seams {
     /// The machine's own clock and random numbers.
     pub fn system() -> Self {
-        Self { clock: Arc::new(SystemClock { start: Instant::now() }), nonces: Arc::new(RandomNonces) }
+        Self { clock: Arc::new(SystemClock { start: Instant::now() }), nonces: Arc::new(RandomNonces), merging: Merging::default() }
     }
 }
 

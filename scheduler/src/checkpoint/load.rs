@@ -10,7 +10,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use waterclock_core::id::{Checksum, Seq};
 use waterclock_core::state::{StateLayer, decode_layer};
-use waterclock_core::storage::Storage;
+use waterclock_core::storage::{Storage, Store};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// Reads layers of state.
@@ -28,6 +28,10 @@ impl Loader {
     /// The storage thread.
     pub fn storage(&self) -> &Storage {
         self.log.store().storage()
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        self.log.store()
     }
 
     /// A layer's bytes, verified.

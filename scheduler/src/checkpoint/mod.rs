@@ -5,19 +5,22 @@
 //! a layer that is to be merged, which is `Corrupt` if it is damaged or missing.
 //!
 //! Small changes stand inline in the record, as base64, and are kept in memory, so that a nearly empty batch reads nothing and writes
-//! no object of state. Merging is planned by [`crate::protocol::compaction`].
+//! no object of state. Merging is planned by [`crate::protocol::compaction`]; large merges are done beside the batches by a [`Merger`].
 
 mod load;
+mod merger;
 #[cfg(test)]
 mod tests;
 
-use crate::protocol::compaction;
+use crate::protocol::compaction::{self, Merge};
 use crate::protocol::paths::{self, Writer};
 use crate::protocol::record::{BatchRecord, LayerPlace, LayerRef};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 pub use load::Loader;
+pub use merger::Merger;
+use merger::{Merged, Request};
 use object_store::path::Path;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,7 +71,8 @@ struct LiveLayer {
     inline: Option<Bytes>,
 }
 
-type Chains = BTreeMap<(Owner, StateTable), Vec<LiveLayer>>;
+type TableKey = (Owner, StateTable);
+type Chains = BTreeMap<TableKey, Vec<LiveLayer>>;
 
 /// The live layers of all tables, as of a record.
 #[derive(Debug, Clone, Default)]
@@ -83,11 +87,13 @@ pub struct StagedState {
     pub tables: Tables,
     /// What must be stored before the commit.
     pub objects: Vec<(Path, Bytes)>,
+    /// Merged layers that came too late: objects that no record names, nor will any.
+    pub useless: Vec<Path>,
 }
 
 /// A layer that is new in a batch.
 struct NewLayer {
-    key: (Owner, StateTable),
+    key: TableKey,
     /// How many layers of the chain it leaves below it.
     above: usize,
     rows: u64,
@@ -158,54 +164,111 @@ impl Tables {
         own.flat_map(|(_, chain)| chain).map(|layer| layer.load(owner, loader)).collect()
     }
 
-    /// Puts a batch's changes on top, leaving out layers that the owner's watermark has killed, and merging where chains grow too long.
-    /// `writer` is who is about to commit.
+    /// Puts a batch's changes on top, leaving out layers that the owner's watermark has killed, and merging where chains grow too long:
+    /// small layers here, large ones by putting in what the merger has made of them. `writer` is who is about to commit.
+    ///
+    /// # Errors
+    /// `Corrupt` if a layer that is merged is damaged or missing, `Unavailable` if it can't be read or its like not be stored.
     pub fn stage(
         &self,
         changes: Vec<(Owner, StateChange)>,
         watermarks: &BTreeMap<Owner, Watermark>,
         writer: &Writer,
         loader: &Loader,
+        merger: &mut Merger,
     ) -> Result<StagedState> {
+        let watermark = |owner: &Owner| watermarks.get(owner).copied().unwrap_or(Watermark::Unknown);
         let mut living = self.clone();
         for ((owner, _), chain) in &mut living.chains {
-            let watermark = watermarks.get(owner).copied().unwrap_or(Watermark::Unknown);
-            chain.retain(|layer| layer.reference.dead_at.is_none_or(|dead| Watermark::At(dead) > watermark));
+            chain.retain(|layer| layer.reference.dead_at.is_none_or(|dead| Watermark::At(dead) > watermark(owner)));
         }
-        let mut by_table: BTreeMap<(Owner, StateTable), Vec<StateChange>> = BTreeMap::new();
+        let mut useless: Vec<Path> = merger.take()?.and_then(|merged| living.put_in_place(merged)).into_iter().collect();
+        let mut by_table: BTreeMap<TableKey, Vec<StateChange>> = BTreeMap::new();
         for (owner, change) in changes.into_iter().filter(|(_, change)| change.rows.num_rows() > 0) {
             by_table.entry((owner, change.table.clone())).or_default().push(change);
         }
         let mut fresh = Vec::with_capacity(by_table.len());
         for (key, changes) in by_table {
-            let watermark = watermarks.get(&key.0).copied().unwrap_or(Watermark::Unknown);
-            fresh.push(living.put_on_top(key, changes, watermark, loader)?);
+            if merger.newest_of(&key).is_some() && compaction::is_overdue(&sizes(living.chain(&key))) {
+                useless.extend(merger.wait()?.and_then(|merged| living.put_in_place(merged)));
+            }
+            let watermark = watermark(&key.0);
+            fresh.push(living.put_on_top(key, changes, watermark, loader, merger)?);
         }
-        Ok(living.place(fresh, writer))
+        let (tables, objects) = living.place(fresh, writer);
+        Ok(StagedState { tables, objects, useless })
     }
 
-    fn put_on_top(&self, key: (Owner, StateTable), changes: Vec<StateChange>, watermark: Watermark, loader: &Loader) -> Result<NewLayer> {
-        let chain = self.chains.get(&key).map_or(&[][..], Vec::as_slice);
+    fn chain(&self, key: &TableKey) -> &[LiveLayer] {
+        self.chains.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    fn put_on_top(
+        &self,
+        key: TableKey,
+        changes: Vec<StateChange>,
+        watermark: Watermark,
+        loader: &Loader,
+        merger: &Merger,
+    ) -> Result<NewLayer> {
+        let chain = self.chain(&key);
         let change = match changes.as_slice() {
             [change] => change.clone(),
             several => merge(several, false, watermark)?,
         };
         let bytes = encode_layer(&change)?;
-        let sizes: Vec<u64> = chain.iter().map(|layer| layer.reference.bytes).chain([bytes.len() as u64]).collect();
-        let merged = compaction::plan(&sizes);
-        if merged.len() < 2 {
+        // Layers that are being merged beside this batch, and those below them, stand as they are.
+        let fixed = chain.iter().position(|layer| Some(&layer.reference) == merger.newest_of(&key)).map_or(0, |newest| newest + 1);
+        let mut sizes = sizes(&chain[fixed..]);
+        sizes.push(bytes.len() as u64);
+        let Merge::Now(merged) = compaction::plan(&sizes, merger.beside_from()) else {
             let (rows, expires) = (change.rows.num_rows() as u64, change.expires());
             return Ok(NewLayer { key, above: chain.len(), rows, expires, bytes });
-        }
-        let below = chain[merged.start..].iter().map(|layer| layer.load(&key.0, loader));
+        };
+        let above = fixed + merged.start;
+        let below = chain[above..].iter().map(|layer| layer.load(&key.0, loader));
         let layers: Vec<StateLayer> = below.chain([Ok(change)]).collect::<Result<_>>()?;
-        let layer = merge(&layers, merged.start == 0, watermark)?;
+        let layer = merge(&layers, above == 0, watermark)?;
         let (rows, expires) = (layer.rows.num_rows() as u64, layer.expires());
-        Ok(NewLayer { key, above: merged.start, rows, expires, bytes: encode_layer(&layer)? })
+        Ok(NewLayer { key, above, rows, expires, bytes: encode_layer(&layer)? })
+    }
+
+    /// Puts a merged layer in the place of those that it stands for. Returns its path if they are no longer there.
+    fn put_in_place(&mut self, merged: Merged) -> Option<Path> {
+        let Merged { key, replaced, is_oldest, layer, path } = merged;
+        let chain = self.chains.entry(key).or_default();
+        let found = chain.windows(replaced.len()).position(|layers| layers.iter().map(|layer| &layer.reference).eq(&replaced));
+        match found {
+            Some(at) if !is_oldest || at == 0 => {
+                chain.splice(at..at + replaced.len(), [layer]);
+                None
+            }
+            _ => Some(path),
+        }
+    }
+
+    /// Lets the merger begin with a table that is due, if it has nothing else to do. These tables are those of a record that is committed by
+    /// this writer.
+    pub fn merge_beside(&self, watermarks: &BTreeMap<Owner, Watermark>, writer: &Writer, merger: &mut Merger) -> Result<()> {
+        if merger.is_busy() {
+            return Ok(());
+        }
+        let due = self.chains.iter().find_map(|(key, chain)| match compaction::plan(&sizes(chain), merger.beside_from()) {
+            Merge::Beside(layers) => Some((key, chain, layers)),
+            Merge::Nothing | Merge::Now(_) => None,
+        });
+        let Some((key, chain, layers)) = due else { return Ok(()) };
+        merger.begin(Request {
+            key: key.clone(),
+            is_oldest: layers.start == 0,
+            layers: chain[layers].to_vec(),
+            watermark: watermarks.get(&key.0).copied().unwrap_or(Watermark::Unknown),
+            path: paths::merged(writer),
+        })
     }
 
     /// Gives each new layer its place: in the record, or in an object of its own.
-    fn place(self, mut fresh: Vec<NewLayer>, writer: &Writer) -> StagedState {
+    fn place(self, mut fresh: Vec<NewLayer>, writer: &Writer) -> (Self, Vec<(Path, Bytes)>) {
         let (mut tables, mut objects, mut inline_bytes) = (self, Vec::new(), 0);
         fresh.sort_by_key(|layer| layer.bytes.len());
         for layer in fresh {
@@ -230,7 +293,7 @@ impl Tables {
             chain.truncate(layer.above);
             chain.push(LiveLayer { reference, inline: is_inline.then_some(layer.bytes) });
         }
-        StagedState { tables, objects }
+        (tables, objects)
     }
 
     /// The record of this number, which these layers were staged for, is committed: from now on its inline layers are pointed to.
@@ -241,6 +304,10 @@ impl Tables {
             }
         }
     }
+}
+
+fn sizes(chain: &[LiveLayer]) -> Vec<u64> {
+    chain.iter().map(|layer| layer.reference.bytes).collect()
 }
 
 impl LiveLayer {

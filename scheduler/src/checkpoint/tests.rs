@@ -3,12 +3,13 @@
 use super::*;
 use crate::log::{Appended, Log};
 use crate::protocol::samples;
+use crate::seams::Merging;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use proptest::prelude::*;
 use std::sync::Arc;
 use waterclock_core::id::{Epoch, Nonce};
-use waterclock_core::storage::{Access, Location, Storage, StoreOptions};
+use waterclock_core::storage::{Access, Location, Storage, Store, StoreOptions};
 
 /// A change of some keys; none means that the key goes.
 type Change = BTreeMap<i64, Option<String>>;
@@ -55,8 +56,14 @@ fn commit(log: &Log, records: &[crate::protocol::record::Record], tables: &Table
     batch
 }
 
+/// Where layers are merged.
+fn mergings() -> impl Strategy<Value = Merging> {
+    (prop::sample::select(vec![0, 3_000, u64::MAX]), any::<bool>())
+        .prop_map(|(beside_from, on_a_thread)| Merging { beside_from, on_a_thread })
+}
+
 /// After every batch, from memory and from a fresh reading of the record: the state is the model's, in a short chain.
-fn assert_loaded(batches: &[Vec<Change>], forget: u32) {
+fn assert_loaded(batches: &[Vec<Change>], forget: u32, merging: Merging) {
     let storage = Storage::builder().start().unwrap();
     let store = storage.open(&Location::parse("memory://c").unwrap(), &StoreOptions::default(), Access::Write).unwrap();
     let log = Log::new(store.clone());
@@ -64,6 +71,7 @@ fn assert_loaded(batches: &[Vec<Change>], forget: u32) {
     let records = samples::log(1);
     let owner = Owner::Operator("counts".into());
     let (mut tables, mut model) = (Tables::default(), BTreeMap::new());
+    let mut merger = Merger::new(loader.clone(), merging);
     for (index, batch) in batches.iter().enumerate() {
         for (key, value) in batch.iter().flatten() {
             match value {
@@ -73,8 +81,9 @@ fn assert_loaded(batches: &[Vec<Change>], forget: u32) {
         }
         let writer = Writer { seq: Seq(index as u64), epoch: Epoch(0), nonce: Nonce::from("n") };
         let changes = batch.iter().map(|change| (owner.clone(), layer(change))).collect();
-        let staged = tables.stage(changes, &BTreeMap::new(), &writer, &loader).unwrap();
+        let staged = tables.stage(changes, &BTreeMap::new(), &writer, &loader, &mut merger).unwrap();
         store.put_all(staged.objects).unwrap();
+        staged.useless.iter().for_each(|path| store.delete(path).unwrap());
         tables = staged.tables;
         let record = commit(&log, &records, &tables, &owner, writer.seq);
         tables.commit(writer.seq);
@@ -84,7 +93,9 @@ fn assert_loaded(batches: &[Vec<Change>], forget: u32) {
         assert!(fresh.references(&owner).len() < 20);
         if forget >> (index % 32) & 1 == 1 {
             tables = fresh;
+            merger = Merger::new(loader.clone(), merging);
         }
+        tables.merge_beside(&BTreeMap::new(), &writer, &mut merger).unwrap();
     }
 }
 
@@ -92,15 +103,112 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn what_is_loaded_is_what_was_changed(batches in changes(), forget in any::<u32>()) {
-        assert_loaded(&batches, forget);
+    fn what_is_loaded_is_what_was_changed(batches in changes(), forget in any::<u32>(), merging in mergings()) {
+        assert_loaded(&batches, forget, merging);
     }
 }
 
 #[test]
 fn the_same_change_in_several_batches_is_found_in_each() {
     let change = Change::from([(1, Some("x".to_owned()))]);
-    for forget in [0, u32::MAX] {
-        assert_loaded(&vec![vec![change.clone()]; 6], forget);
+    for (forget, beside_from) in [(0, 0), (0, u64::MAX), (u32::MAX, 0), (u32::MAX, u64::MAX)] {
+        assert_loaded(&vec![vec![change.clone()]; 6], forget, Merging { beside_from, on_a_thread: false });
+    }
+}
+
+/// A chain of objects, committed, and what it was made with.
+struct Chain {
+    store: Store,
+    loader: Loader,
+    tables: Tables,
+    merger: Merger,
+    batches: u64,
+}
+
+impl Chain {
+    fn new(merging: Merging) -> Self {
+        let storage = Storage::builder().start().unwrap();
+        let store = storage.open(&Location::parse("memory://c").unwrap(), &StoreOptions::default(), Access::Write).unwrap();
+        let loader = Loader::new(Log::new(store.clone()));
+        Self { store, merger: Merger::new(loader.clone(), merging), loader, tables: Tables::default(), batches: 0 }
+    }
+
+    fn writer(&self) -> Writer {
+        Writer { seq: Seq(self.batches), epoch: Epoch(0), nonce: Nonce::from("n") }
+    }
+
+    /// A batch that changes one key. Returns what came too late.
+    fn batch(&mut self, key: i64, bytes: usize) -> Vec<Path> {
+        let owner = Owner::Operator("counts".into());
+        let change = layer(&Change::from([(key, Some("x".repeat(bytes)))]));
+        let writer = self.writer();
+        let staged = self.tables.stage(vec![(owner, change)], &BTreeMap::new(), &writer, &self.loader, &mut self.merger).unwrap();
+        self.store.put_all(staged.objects).unwrap();
+        self.tables = staged.tables;
+        self.tables.commit(writer.seq);
+        self.batches += 1;
+        staged.useless
+    }
+
+    fn begin(&mut self) {
+        self.tables.merge_beside(&BTreeMap::new(), &self.writer(), &mut self.merger).unwrap();
+    }
+
+    fn layers(&self) -> usize {
+        self.tables.chains.values().map(Vec::len).sum()
+    }
+
+    fn keys(&self) -> Vec<i64> {
+        content(&self.tables.load(&Owner::Operator("counts".into()), &self.loader).unwrap()).into_keys().collect()
+    }
+}
+
+#[test]
+fn a_large_merge_is_put_in_place_by_a_later_batch() {
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false });
+    (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
+    assert_eq!(chain.layers(), 4);
+    chain.begin();
+    assert_eq!(chain.layers(), 4, "the record's layers stand as they are");
+    assert!(chain.batch(4, 5_000).is_empty());
+    assert_eq!((chain.layers(), chain.keys()), (2, vec![0, 1, 2, 3, 4]));
+}
+
+#[test]
+fn a_merge_whose_layers_are_gone_is_useless() {
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false });
+    (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
+    chain.begin();
+    for layers in chain.tables.chains.values_mut() {
+        layers.remove(1);
+    }
+    let useless = chain.batch(4, 5_000);
+    assert_eq!(useless.len(), 1);
+    assert!(chain.store.get(&useless[0]).unwrap().is_some());
+    assert_eq!((chain.layers(), chain.keys()), (4, vec![0, 2, 3, 4]));
+}
+
+#[test]
+fn a_merge_that_is_overdue_is_waited_for() {
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: true });
+    for key in 0..400 {
+        assert!(chain.batch(key, 5_000).is_empty());
+        chain.begin();
+        let sizes = sizes(chain.tables.chains.values().next().unwrap());
+        assert!(sizes.len() <= 101 && sizes.iter().sum::<u64>() <= 10 * sizes[0], "{sizes:?}");
+    }
+    assert_eq!(chain.keys(), (0..400).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_layer_that_is_damaged_fails_the_next_batch() {
+    for on_a_thread in [false, true] {
+        let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread });
+        (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
+        let path = chain.store.list(Some(&paths::states())).unwrap()[2].location.clone();
+        chain.store.put(&path, Bytes::from_static(b"something else")).unwrap();
+        chain.begin();
+        assert_eq!(chain.merger.wait().map(drop).unwrap_err().kind(), waterclock_core::ErrorKind::Corrupt);
+        assert!(!chain.merger.is_busy());
     }
 }

@@ -1,15 +1,16 @@
 //! The thread that takes a batch from its last row to its publication, while the driver's thread cuts and runs the next one.
 //!
-//! One batch at a time, in order: wait until output is durable, store the state, put the record, publish. A failure ends the thread;
+//! One batch at a time, in order: wait until output is durable, store the state, put the record, publish. Large layers of state are merged
+//! beside all that, by a thread of their own. A failure ends the thread;
 //! what the driver runs ahead is then discarded.
 
 use super::ledger::{Draft, Ledger};
-use crate::checkpoint::{Loader, Owner};
+use crate::checkpoint::{Loader, Merger, Owner};
 use crate::log::{Appended, Log};
 use crate::progress::{BatchProgress, Durations, SinkProgress, SourceProgress};
 use crate::protocol::paths::Writer;
 use crate::protocol::record::Record;
-use crate::seams::Clock;
+use crate::seams::{Clock, Seams};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use object_store::path::Path;
 use std::collections::BTreeMap;
@@ -57,10 +58,12 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub fn start(log: Log, ledger: Ledger, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub fn start(log: Log, ledger: Ledger, seams: &Seams) -> Result<Self> {
         let (work, inbox) = bounded(1);
         let (report, outcomes) = bounded(1);
-        let mut state = Committing { loader: Loader::new(log.clone()), log, ledger, clock };
+        let loader = Loader::new(log.clone());
+        let merger = Merger::new(loader.clone(), seams.merging);
+        let mut state = Committing { log, loader, merger, ledger, clock: Arc::clone(&seams.clock) };
         let thread = std::thread::Builder::new()
             .name("waterclock-committer".into())
             .spawn(move || state.serve(&inbox, &report))
@@ -103,6 +106,7 @@ fn gone() -> Error {
 struct Committing {
     log: Log,
     loader: Loader,
+    merger: Merger,
     ledger: Ledger,
     clock: Arc<dyn Clock>,
 }
@@ -131,7 +135,8 @@ impl Committing {
         }
         let watermarks: BTreeMap<Owner, Watermark> =
             draft.operators.iter().map(|(id, operator)| (Owner::Operator(id.clone()), operator.watermark)).collect();
-        let state = self.ledger.tables.stage(changes, &watermarks, &self.writer(), &self.loader)?;
+        let writer = self.writer();
+        let state = self.ledger.tables.stage(changes, &watermarks, &writer, &self.loader, &mut self.merger)?;
         self.log.store().put_all(state.objects)?;
         let durable = self.clock.elapsed();
         draft.timings.stage_ms = whole_ms(durable - started);
@@ -146,7 +151,8 @@ impl Committing {
         let committed = self.clock.elapsed();
         self.publish(batch, &staged)?;
         let published = self.clock.elapsed();
-        self.collect(given_up);
+        self.collect(given_up.into_iter().map(Path::from).chain(state.useless));
+        self.ledger.tables.merge_beside(&watermarks, &writer, &mut self.merger)?;
         let durations = Durations {
             cut_ms: ms(cut),
             run_ms: ms(run),
@@ -164,10 +170,10 @@ impl Committing {
     }
 
     /// Removes state that no batch which is kept needs. The batch does not fail with it: what stays goes at an opening.
-    fn collect(&self, given_up: Vec<String>) {
+    fn collect(&self, given_up: impl Iterator<Item = Path>) {
         for path in given_up {
-            if let Err(error) = self.log.store().delete(&Path::from(path.as_str())) {
-                tracing::warn!(%error, object = path, "state that is no longer retained is left behind until the next start");
+            if let Err(error) = self.log.store().delete(&path) {
+                tracing::warn!(%error, object = %path, "state that is no longer retained is left behind until the next start");
             }
         }
     }

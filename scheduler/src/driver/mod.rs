@@ -138,7 +138,7 @@ impl Driver {
             return self.verify_drained();
         }
         let ledger = self.ledger.take().ok_or_else(|| Error::internal("a driver runs once"))?;
-        let mut committer = Committer::start(self.log.clone(), ledger, Arc::clone(&self.seams.clock))?;
+        let mut committer = Committer::start(self.log.clone(), ledger, &self.seams)?;
         let run = self.run_batches(stop, &mut committer);
         // The batch that is being committed comes before the one that failed, so its failure goes first too.
         let settled = self.settle(&mut committer);

@@ -229,6 +229,10 @@ impl Opening {
         let retained = standpoint.oldest_retained(&self.log)?;
         let mut kept = Vec::new();
         for object in store.list(Some(&paths::states()))? {
+            if paths::parse_merged(&object.location).is_some_and(|writer| writer.epoch < epoch) {
+                kept.push(object.location.to_string());
+                continue;
+            }
             // What a driver of this epoch or a later one wrote is its own affair.
             let Some(writer) = paths::parse_state(&object.location).filter(|writer| writer.epoch < epoch) else { continue };
             // Leftovers for numbers below those that were read went at an earlier start.

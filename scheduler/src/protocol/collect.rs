@@ -4,6 +4,10 @@
 //! epoch and nonce. So it is garbage if and only if another writer's record, or none, stands at that number, and nobody can put one
 //! there any more. The last is true for epochs below that of an opening which is committed.
 //!
+//! A merged layer carries the number of the record whose layers it stands for: a later one of the same writer may name it, and which one
+//! is not to be seen. If the newest record does not name it, it may be one that an earlier one names, or none: it stays for as many batches
+//! as are kept, and then goes.
+//!
 //! Of what was named, the state of the newest batches is kept: each record says from which batch on ([`BatchRecord::retained`]), and that
 //! never goes back. A layer that a batch no longer names is named by none behind it. So an object may go if and only if the oldest
 //! batch that is kept does not name it, nor could one behind: if it was dropped by this batch or before.

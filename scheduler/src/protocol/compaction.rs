@@ -1,10 +1,13 @@
-//! Which layers of a table to merge when one more is put on top.
+//! Which layers of a table to merge when one more is put on top, and when.
 //!
 //! The oldest layer holds the table as it once was, those above it what changed since. Two rules, the first that applies:
 //! - when the changes outweigh the oldest layer by far, all becomes one: so state takes up, and a restore reads, a small multiple of the
 //!   table;
 //! - else the longest run of newest layers becomes one that is many times larger than any of them: so a chain is as long as a
 //!   logarithm of the table's size, and a byte is merged as often, and the cost of merging follows the changes, not the table.
+//!
+//! A small merge belongs to the commit that makes it due. A large one is done beside the batches, and commits go on with a longer chain
+//! meanwhile; one that is overdue is waited for, so that the chain has its bounds whatever the machine can do.
 
 use std::ops::Range;
 
@@ -13,8 +16,42 @@ const OUTWEIGHS: u64 = 2;
 /// How many times its largest part a merged layer is, at least.
 const GROWTH: u64 = 10;
 
-/// Sizes in bytes, oldest first, the new layer last. Returns the suffix that becomes one layer; of length 1 if nothing is to be merged.
-pub fn plan(sizes: &[u64]) -> Range<usize> {
+/// How many times the oldest layer the others together may be before a merge is waited for.
+const OVERDUE: u64 = 8;
+/// The most layers of a chain before a merge is waited for.
+const MOST_LAYERS: usize = 100;
+
+/// Layers that become one: always the newest ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Merge {
+    /// None.
+    Nothing,
+    /// These, before the commit.
+    Now(Range<usize>),
+    /// These, while batches go on.
+    Beside(Range<usize>),
+}
+
+/// Sizes in bytes, oldest first, the new layer last. Merges of at least `beside_from` bytes are done beside the batches.
+pub fn plan(sizes: &[u64], beside_from: u64) -> Merge {
+    let due = due(sizes);
+    if due.len() < 2 {
+        Merge::Nothing
+    } else if is_overdue(sizes) || sizes[due.clone()].iter().sum::<u64>() < beside_from {
+        Merge::Now(due)
+    } else {
+        Merge::Beside(due)
+    }
+}
+
+/// Whether no commit may make the chain longer before it is merged.
+pub fn is_overdue(sizes: &[u64]) -> bool {
+    let Some((oldest, changes)) = sizes.split_first() else { return false };
+    changes.iter().sum::<u64>() > oldest.saturating_mul(OVERDUE) || sizes.len() > MOST_LAYERS
+}
+
+/// The suffix that should become one layer; of length 1 if none should.
+fn due(sizes: &[u64]) -> Range<usize> {
     let Some((oldest, changes)) = sizes.split_first() else { return 0..0 };
     if changes.iter().sum::<u64>() > oldest.saturating_mul(OUTWEIGHS) {
         return 0..sizes.len();
@@ -39,7 +76,7 @@ mod tests {
         let (mut chain, mut written) = (Vec::new(), 0);
         for &change in changes {
             chain.push(change);
-            let merged = plan(&chain);
+            let merged = due(&chain);
             let size = chain[merged.clone()].iter().sum();
             chain.truncate(merged.start);
             chain.push(size);
@@ -66,18 +103,47 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Whenever the merges beside the batches are done, if ever: the chain keeps its bounds.
+        #[test]
+        fn a_chain_is_bounded_however_slow_the_merging(changes in prop::collection::vec((1u64..1_000, any::<bool>()), 1..600)) {
+            let (mut chain, mut beside): (Vec<u64>, Option<Range<usize>>) = (Vec::new(), None);
+            for (change, is_done) in changes {
+                chain.push(change);
+                if is_done && let Some(merged) = beside.take() {
+                    let size = chain[merged.clone()].iter().sum();
+                    chain.splice(merged, [size]);
+                }
+                match plan(&chain, 3_000) {
+                    Merge::Now(merged) => {
+                        prop_assert!(is_overdue(&chain) || chain[merged.clone()].iter().sum::<u64>() < 3_000);
+                        let size = chain[merged.clone()].iter().sum();
+                        chain.splice(merged, [size]);
+                        beside = None;
+                    }
+                    Merge::Beside(merged) => beside = beside.or(Some(merged)),
+                    Merge::Nothing => {}
+                }
+                let total: u64 = chain.iter().sum();
+                let bits = u64::from(64 - total.leading_zeros());
+                prop_assert!(chain.len() as u64 <= (GROWTH * bits).max(MOST_LAYERS as u64), "{} layers", chain.len());
+                prop_assert!(total <= chain[0] * (OVERDUE + 1));
+            }
+        }
+    }
+
     #[test]
     fn a_small_change_leaves_a_large_table_alone() {
-        assert_eq!(plan(&[1_000_000, 3]), 1..2);
-        assert_eq!(plan(&[1_000_000, 30, 3, 3]), 3..4);
-        assert_eq!(plan(&[1_000_000, 30, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3]), 2..12);
-        assert_eq!(plan(&[5]), 0..1);
-        assert_eq!(plan(&[]), 0..0);
+        assert_eq!(due(&[1_000_000, 3]), 1..2);
+        assert_eq!(due(&[1_000_000, 30, 3, 3]), 3..4);
+        assert_eq!(due(&[1_000_000, 30, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3]), 2..12);
+        assert_eq!(due(&[5]), 0..1);
+        assert_eq!(due(&[]), 0..0);
     }
 
     #[test]
     fn changes_that_outweigh_the_table_are_merged_with_it() {
-        assert_eq!(plan(&[10, 10, 10]), 2..3);
-        assert_eq!(plan(&[10, 10, 10, 1]), 0..4);
+        assert_eq!(due(&[10, 10, 10]), 2..3);
+        assert_eq!(due(&[10, 10, 10, 1]), 0..4);
     }
 }

@@ -83,6 +83,20 @@ pub fn parse_state(path: &Path) -> Option<Writer> {
     (state(&writer, layer) == *path).then_some(writer)
 }
 
+/// Layers merged into one beside the batches, made of those that the record of this number names. A later record of the same writer may
+/// name it.
+pub fn merged(writer: &Writer) -> Path {
+    states().join(format!("{}{MERGED}", writer.name()))
+}
+
+/// Who wrote the merged layer at a path.
+pub fn parse_merged(path: &Path) -> Option<Writer> {
+    let writer = Writer::parse(path.filename()?.strip_suffix(MERGED)?)?;
+    (merged(&writer) == *path).then_some(writer)
+}
+
+const MERGED: &str = ".merged.arrow";
+
 /// One cut of a source that can't replay.
 pub fn spool(writer: &Writer, source: &SourceId) -> Path {
     spools().join(writer.name()).join(PathPart::from(format!("{source}.cut")))
@@ -119,6 +133,8 @@ mod tests {
             let writer = Writer { seq: Seq(seq), epoch: Epoch(epoch), nonce: nonce.as_str().into() };
             prop_assert_eq!(parse_commit(&commit(writer.seq)), Some(writer.seq));
             prop_assert_eq!(parse_state(&state(&writer, layer)), Some(writer.clone()));
+            prop_assert_eq!(parse_merged(&merged(&writer)), Some(writer.clone()));
+            prop_assert_eq!((parse_merged(&state(&writer, layer)), parse_state(&merged(&writer))), (None, None));
             prop_assert_eq!(parse_spool(&spool(&writer, &SourceId::from(name))), Some(writer));
         }
     }

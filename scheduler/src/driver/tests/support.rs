@@ -3,7 +3,7 @@
 use crate::driver::{Driver, DriverSettings, Summary, Trigger};
 use crate::exec::ExecutorSettings;
 use crate::progress::{BatchProgress, Observer};
-use crate::seams::{Seams, Stop};
+use crate::seams::{Merging, Seams, Stop};
 use crate::testing::{FaultStore, Faults};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -57,6 +57,16 @@ pub(super) enum Numbers {
     Below(Arc<Mutex<i64>>),
     /// Whatever was put in; it can't be read again.
     Pipe(Arc<Mutex<VecDeque<i64>>>),
+}
+
+impl Numbers {
+    /// So many more.
+    pub fn extend(&self, more: i64) {
+        match self {
+            Self::Below(end) => *end.lock().unwrap() += more,
+            Self::Pipe(_) => panic!("a pipe is not extended"),
+        }
+    }
 }
 
 /// The numbers, so many per batch. It keeps the size of each cut in its state, and verifies that it gets it back.
@@ -338,6 +348,7 @@ pub(super) struct World {
     pub modulo: i64,
     pub rows_per_batch: u64,
     pub dead_letter: bool,
+    pub merging: Merging,
 }
 
 /// Remembers the progress.
@@ -362,7 +373,7 @@ impl World {
         let storage =
             Storage::builder().fsync(false).wrap(move |_, inner| Arc::new(FaultStore::new(inner, wrapped.clone()))).start().unwrap();
         let numbers = Numbers::Below(Arc::new(Mutex::new(end)));
-        Self { storage, faults, numbers, root: root.into(), modulo: 3, rows_per_batch: 10, dead_letter: false }
+        Self { storage, faults, numbers, root: root.into(), modulo: 3, rows_per_batch: 10, dead_letter: false, merging: Merging::default() }
     }
 
     fn location(&self, name: &str) -> Location {
@@ -426,7 +437,8 @@ impl World {
     }
 
     pub fn open(&self, settings: DriverSettings) -> Result<Driver> {
-        Driver::open(self.job(), settings, self.checkpoint(), Seams::system(), Arc::new(Seen::default()))
+        let seams = Seams { merging: self.merging, ..Seams::system() };
+        Driver::open(self.job(), settings, self.checkpoint(), seams, Arc::new(Seen::default()))
     }
 
     pub fn run(&self, threads: usize) -> Result<Summary> {

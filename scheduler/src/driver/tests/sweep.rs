@@ -2,12 +2,15 @@
 //! at another number of threads, the output is that of a run which nothing disturbed.
 
 use super::support::World;
+use crate::driver::DriverSettings;
 use crate::log::read_log;
 use crate::protocol::record::Record;
 use crate::protocol::{collect, paths};
+use crate::seams::{Merging, Stop};
 use crate::testing::{Effect, Fault};
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 fn subset(visible: &BTreeMap<String, String>, truth: &BTreeMap<String, String>) -> bool {
     visible.iter().all(|(name, content)| truth.get(name) == Some(content))
@@ -47,13 +50,42 @@ fn sweep(before: u64, make: impl Fn(&str) -> World) {
     assert_eq!(hits, 4 * operations.len() as u64, "every operation was hit");
 }
 
-/// Every object of state is one that a record names.
+/// Every object of state is one that a record names, but for what was merged: that stays for as many batches as are kept.
 fn no_leftovers(world: &World) {
     let checkpoint = world.checkpoint();
     let named: BTreeSet<String> = read_log(&checkpoint).unwrap().iter().filter_map(Record::batch).flat_map(collect::named).collect();
     for object in checkpoint.list(Some(&paths::states())).unwrap() {
-        assert!(named.contains(object.location.as_ref()), "{} is left over", object.location);
+        let is_merged = paths::parse_merged(&object.location).is_some();
+        assert!(is_merged || named.contains(object.location.as_ref()), "{} is left over", object.location);
     }
+    if world.merging.beside_from > 0 {
+        return;
+    }
+    world.numbers.extend(10 * world.rows_per_batch as i64);
+    world.open(DriverSettings { retain: NonZeroU64::MIN, ..world.settings(1) }).unwrap().run(&Stop::new()).unwrap();
+    let records = read_log(&checkpoint).unwrap();
+    let last = records.last().unwrap();
+    let named = collect::named(last.batch().unwrap());
+    for object in checkpoint.list(Some(&paths::states())).unwrap() {
+        let is_newest = paths::parse_merged(&object.location).is_some_and(|writer| writer.seq == last.seq);
+        assert!(is_newest || named.contains(object.location.as_ref()), "{} is left over", object.location);
+    }
+}
+
+/// Layers are merged behind every batch that makes it due, and put in place by the next one.
+#[test]
+fn in_memory_with_layers_merged_beside_the_batches() {
+    let merging = Merging { beside_from: 0, on_a_thread: false };
+    let mut merged = 0;
+    for before in [0, 2] {
+        sweep(before, |_| World { rows_per_batch: 400, modulo: 0, merging, ..World::new(2_000) });
+        let world = World { rows_per_batch: 400, modulo: 0, merging, ..World::new(20_000) };
+        world.run(1).unwrap();
+        let records = read_log(&world.checkpoint()).unwrap();
+        let named: BTreeSet<String> = records.iter().filter_map(Record::batch).flat_map(collect::named).collect();
+        merged += named.iter().filter(|path| paths::parse_merged(&path.as_str().into()).is_some()).count();
+    }
+    assert!(merged > 0);
 }
 
 #[test]

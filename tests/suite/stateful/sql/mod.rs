@@ -5,6 +5,7 @@ mod cost;
 mod damage;
 mod fencing;
 mod kill;
+mod merging;
 mod soak;
 
 use crate::jobs::Shown;

@@ -1,0 +1,198 @@
+//! Merging of large layers beside the batches.
+//!
+//! What flows in: layers of a table that a record names. What flows out: one layer that stands for them, as an object that is stored and
+//! that no record names yet. A later batch puts it in their place, if they still stand there ([`Tables::stage`]); else the object goes.
+//! So nothing here is atomic, and a merge that never ends costs only a longer chain. What can fail: reading a layer, writing the object.
+//! That is told when the merge is asked for, and ends the driver, as a failure of a commit does.
+//!
+//! [`Tables::stage`]: super::Tables::stage
+
+use super::{LiveLayer, Loader, TableKey};
+use crate::protocol::record::{LayerPlace, LayerRef};
+use crate::seams::Merging;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use object_store::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use waterclock_core::id::Checksum;
+use waterclock_core::state::{StateLayer, encode_layer, merge};
+use waterclock_core::time::Watermark;
+use waterclock_core::{Error, ErrorKind, Result, ResultExt};
+
+/// Layers that follow each other, to become one.
+pub(super) struct Request {
+    pub(super) key: TableKey,
+    pub(super) layers: Vec<LiveLayer>,
+    /// Whether no layer stands below them.
+    pub(super) is_oldest: bool,
+    /// How far the owner's watermark has come.
+    pub(super) watermark: Watermark,
+    /// Where the merged layer is to be stored.
+    pub(super) path: Path,
+}
+
+/// A layer that stands for others.
+pub(super) struct Merged {
+    pub(super) key: TableKey,
+    pub(super) replaced: Vec<LayerRef>,
+    pub(super) is_oldest: bool,
+    pub(super) layer: LiveLayer,
+    pub(super) path: Path,
+}
+
+/// One merge at a time, beside the batches.
+pub struct Merger {
+    settings: Merging,
+    loader: Loader,
+    /// The layers that are being merged, or have been and were not yet asked for.
+    under_way: Option<(TableKey, LayerRef)>,
+    worker: Option<Worker>,
+    /// What was merged without a thread.
+    outcome: Option<Result<Option<Merged>>>,
+}
+
+/// The thread.
+struct Worker {
+    requests: Sender<Request>,
+    outcomes: Receiver<Result<Option<Merged>>>,
+    is_stopped: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Merger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Merger").field("settings", &self.settings).field("under_way", &self.under_way).finish_non_exhaustive()
+    }
+}
+
+impl Merger {
+    /// Nothing to do yet; the thread is started when there is.
+    pub fn new(loader: Loader, settings: Merging) -> Self {
+        Self { settings, loader, under_way: None, worker: None, outcome: None }
+    }
+
+    /// From how many bytes on a merge is done here.
+    pub(super) fn beside_from(&self) -> u64 {
+        self.settings.beside_from
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// The newest of the layers of a table that are being merged.
+    pub(super) fn newest_of(&self, key: &TableKey) -> Option<&LayerRef> {
+        self.under_way.as_ref().filter(|(of, _)| of == key).map(|(_, newest)| newest)
+    }
+
+    /// Begins a merge. The one before must have been taken.
+    pub(super) fn begin(&mut self, request: Request) -> Result<()> {
+        let Some(newest) = request.layers.last().map(|layer| layer.reference.clone()) else { return Ok(()) };
+        self.under_way = Some((request.key.clone(), newest));
+        if !self.settings.on_a_thread {
+            self.outcome = Some(run(&self.loader, request, &AtomicBool::new(false)));
+            return Ok(());
+        }
+        let worker = match &self.worker {
+            Some(worker) => worker,
+            None => self.worker.insert(Worker::start(self.loader.clone())?),
+        };
+        worker.requests.send(request).map_err(|_| gone())
+    }
+
+    /// What has been merged, if it is done.
+    pub(super) fn take(&mut self) -> Result<Option<Merged>> {
+        let of_thread = || self.worker.as_ref()?.outcomes.try_recv().ok();
+        match self.outcome.take().or_else(of_thread) {
+            Some(outcome) => self.settle(outcome),
+            None if self.worker.as_ref().is_some_and(|worker| worker.thread.is_finished()) => Err(gone()),
+            None => Ok(None),
+        }
+    }
+
+    /// The same, waiting for it.
+    pub(super) fn wait(&mut self) -> Result<Option<Merged>> {
+        match (self.outcome.take(), &self.worker) {
+            (Some(outcome), _) => self.settle(outcome),
+            (None, Some(worker)) if self.under_way.is_some() => {
+                let outcome = worker.outcomes.recv().map_err(|_| gone())?;
+                self.settle(outcome)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn settle(&mut self, outcome: Result<Option<Merged>>) -> Result<Option<Merged>> {
+        self.under_way = None;
+        outcome.map_err(|error| error.within("merging layers of state".to_owned()))
+    }
+}
+
+impl Worker {
+    fn start(loader: Loader) -> Result<Self> {
+        let (requests, inbox) = bounded::<Request>(1);
+        let (report, outcomes) = bounded(1);
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&is_stopped);
+        let serve = move || {
+            for request in inbox {
+                if report.send(run(&loader, request, &stopped)).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("waterclock-merger".into()).spawn(serve);
+        let thread = thread.or_error(ErrorKind::Internal, || "can't start the thread that merges state".into())?;
+        Ok(Self { requests, outcomes, is_stopped, thread })
+    }
+}
+
+impl Drop for Merger {
+    /// A merge under way is given up at its next step.
+    fn drop(&mut self) {
+        let Some(Worker { requests, outcomes, is_stopped, thread }) = self.worker.take() else { return };
+        is_stopped.store(true, Ordering::Relaxed);
+        drop((requests, outcomes));
+        // A panic there was reported as an outcome that never came.
+        let _ = thread.join();
+    }
+}
+
+fn gone() -> Error {
+    Error::internal("the thread that merges state has ended unexpectedly")
+}
+
+/// Merges, and stores what comes of it; none if it was stopped before.
+fn run(loader: &Loader, request: Request, is_stopped: &AtomicBool) -> Result<Option<Merged>> {
+    let Request { key, layers, is_oldest, watermark, path } = request;
+    let stopped = || is_stopped.load(Ordering::Relaxed);
+    let mut loaded: Vec<StateLayer> = Vec::with_capacity(layers.len());
+    for layer in &layers {
+        if stopped() {
+            return Ok(None);
+        }
+        loaded.push(layer.load(&key.0, loader)?);
+    }
+    let merged = merge(&loaded, is_oldest, watermark)?;
+    drop(loaded);
+    if stopped() {
+        return Ok(None);
+    }
+    let bytes = encode_layer(&merged)?;
+    let reference = LayerRef {
+        table: key.1.clone(),
+        rows: merged.rows.num_rows() as u64,
+        bytes: bytes.len() as u64,
+        checksum: Checksum::of(&bytes),
+        dead_at: merged.expires(),
+        place: LayerPlace::Object(path.to_string()),
+    };
+    if stopped() {
+        return Ok(None);
+    }
+    loader.store().put(&path, bytes)?;
+    let replaced = layers.into_iter().map(|layer| layer.reference).collect::<Vec<_>>();
+    tracing::debug!(owner = %key.0, table = key.1.name, layers = replaced.len(), bytes = reference.bytes, "layers of state were merged");
+    Ok(Some(Merged { key, replaced, is_oldest, layer: LiveLayer { reference, inline: None }, path }))
+}
