@@ -1,7 +1,7 @@
 //! The value of the row that is the least by some order: first_value, last_value, and min and max of what is no number.
 
 use super::Accumulator;
-use super::numeric::flags;
+use super::columns::flags;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::SortOptions;

@@ -5,7 +5,12 @@
 
 mod adapter;
 mod arg_min;
-mod numeric;
+mod average;
+mod columns;
+mod count;
+mod min_max;
+mod sum;
+mod variance;
 
 use crate::error::Result;
 use crate::pipeline::config_error;
@@ -18,9 +23,13 @@ use arrow::datatypes::{
     DurationNanosecondType, DurationSecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, TimeUnit,
     TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
+use average::Average;
+use count::Count;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
-use numeric::{Average, Count, Extreme, Sum, Variance};
+use min_max::MinMax;
 use std::sync::Arc;
+use sum::Sum;
+use variance::Variance;
 
 /// The state of one aggregate function for all groups of a table.
 pub(super) trait Accumulator: Send {
@@ -65,8 +74,8 @@ pub(super) fn accumulator(function: &Arc<AggregateFunctionExpr>, schema: &Schema
         name @ ("stddev" | "stddev_pop" | "var" | "var_pop") if input == DataType::Float64 => {
             Some(Box::new(Variance::new(!name.ends_with("_pop"), name.starts_with("stddev"))))
         }
-        name @ ("min" | "max") if input == output => Some(match extreme(&output, name == "max") {
-            Some(extreme) => extreme,
+        name @ ("min" | "max") if input == output => Some(match min_or_max(&output, name == "max") {
+            Some(own) => own,
             None => Box::new(ArgMin::min_or_max(output, name == "max")?),
         }),
         name @ ("first_value" | "last_value") => Some(Box::new(first_or_last(function, schema, name == "last_value", output)?)),
@@ -100,10 +109,10 @@ fn sum(output: &DataType) -> Option<Box<dyn Accumulator>> {
     })
 }
 
-fn extreme(output: &DataType, max: bool) -> Option<Box<dyn Accumulator>> {
+fn min_or_max(output: &DataType, max: bool) -> Option<Box<dyn Accumulator>> {
     macro_rules! of {
         ($($pattern:pat => $type:ty),* $(,)?) => {
-            match output { $($pattern => Some(Box::new(Extreme::<$type>::new(output, max)) as Box<dyn Accumulator>),)* _ => None }
+            match output { $($pattern => Some(Box::new(MinMax::<$type>::new(output, max)) as Box<dyn Accumulator>),)* _ => None }
         };
     }
     of! {

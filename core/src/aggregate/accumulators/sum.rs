@@ -1,0 +1,88 @@
+//! sum of integers, decimals, doubles and durations.
+
+use super::Accumulator;
+use super::columns::{column, each, typed};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, PrimitiveArray};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, DecimalType};
+use std::sync::Arc;
+
+/// Whether a type has room for a value.
+type Fits<T> = Box<dyn Fn(<T as ArrowPrimitiveType>::Native) -> bool + Send>;
+
+/// Sums; null without a value. A sum that overflows is an error.
+pub(super) struct Sum<T: ArrowPrimitiveType> {
+    data_type: DataType,
+    /// For types that hold less than their bytes do.
+    fits: Option<Fits<T>>,
+    sums: Vec<Option<T::Native>>,
+}
+
+impl<T: DecimalType> Sum<T> {
+    pub(super) fn of_decimals(data_type: &DataType, precision: u8) -> Self {
+        let fits = move |sum| T::is_valid_decimal_precision(sum, precision);
+        Self { fits: Some(Box::new(fits)), ..Self::new(data_type) }
+    }
+}
+
+impl<T: ArrowPrimitiveType> Sum<T> {
+    pub(super) fn new(data_type: &DataType) -> Self {
+        Self { data_type: data_type.clone(), fits: None, sums: Vec::new() }
+    }
+
+    fn too_small(data_type: &DataType) -> String {
+        let wider = match data_type {
+            DataType::Decimal256(..) => "CAST what is summed to DOUBLE",
+            DataType::Duration(_) => "sum a number instead, such as date_part('epoch', ...)",
+            _ => "CAST what is summed to a wider type, such as DECIMAL(38, 0) or DOUBLE",
+        };
+        format!("a sum does not fit into {data_type}; {wider}")
+    }
+
+    fn taken(&self, slots: &[u32]) -> ArrayRef {
+        let sums: PrimitiveArray<T> = slots.iter().map(|&slot| self.sums[slot as usize]).collect();
+        Arc::new(sums.with_data_type(self.data_type.clone()))
+    }
+
+    fn add(&mut self, slots: &[u32], values: &ArrayRef) -> Result<()> {
+        let data_type = &self.data_type;
+        each(slots, typed::<T>(values)?, |slot, value| {
+            let sum = match self.sums[slot] {
+                Some(sum) => sum.add_checked(value).or_error(ErrorKind::BadData, || Self::too_small(data_type))?,
+                None => value,
+            };
+            if self.fits.as_ref().is_some_and(|fits| !fits(sum)) {
+                return Err(Error::new(ErrorKind::BadData, Self::too_small(data_type)));
+            }
+            self.sums[slot] = Some(sum);
+            Ok(())
+        })
+    }
+}
+
+impl<T: ArrowPrimitiveType> Accumulator for Sum<T> {
+    fn resize(&mut self, slots: usize) {
+        self.sums.resize(slots, None);
+    }
+
+    fn clear(&mut self, slot: u32) {
+        self.sums[slot as usize] = None;
+    }
+
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
+        let values = column(arguments, 0)?;
+        if values.data_type().is_null() { Ok(()) } else { self.add(slots, values) }
+    }
+
+    fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
+        self.add(slots, column(state, 0)?)
+    }
+
+    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        Ok(vec![self.taken(slots)])
+    }
+
+    fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
+        Ok(self.taken(slots))
+    }
+}
