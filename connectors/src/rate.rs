@@ -7,7 +7,7 @@
 //! has caught up takes all `rows` at once, without waiting until each is due; without `rows`, those that are due when it starts.
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ pub fn rate_source(table: &TableDefinition, clock: Clock) -> Result<Box<dyn Sour
 }
 
 fn schema() -> SchemaRef {
-    let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let time = Timestamp::DATA_TYPE;
     Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, true), Field::new("timestamp", time, true)]))
 }
 

@@ -21,7 +21,7 @@ use crate::state::{StateChange, StateLayer};
 use crate::storage::Location;
 use crate::time::Timestamp;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use datafusion_expr::Expr;
 use futures::future::BoxFuture;
@@ -357,7 +357,7 @@ impl EventTime {
     pub(crate) fn check(&self, schema: &SchemaRef) -> Result<()> {
         let Self { column, .. } = self;
         match schema.field_with_name(column) {
-            Ok(field) if field.data_type() == &DataType::Timestamp(TimeUnit::Microsecond, None) => Ok(()),
+            Ok(field) if field.data_type() == &Timestamp::DATA_TYPE => Ok(()),
             Ok(field) => Err(Error::config(format!("the event time '{column}' is {}; it must be a TIMESTAMP", field.data_type()))),
             Err(_) => {
                 let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
