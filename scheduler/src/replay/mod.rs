@@ -11,8 +11,10 @@
 //! is no longer retained, rows that are more or fewer than recorded, a static table that became another one on the way. It is `Unavailable`
 //! where a range, or a static table as it was, can't be read again.
 //!
-//! - [`recorded`]: recorded ranges as splits. [`place`]: where the output may go. [`diff`]: rows compared as multisets.
+//! - [`checks`]: whether the program fits. [`recorded`]: recorded ranges as splits. [`place`]: where the output may go. [`diff`]: rows
+//!   compared as multisets.
 
+mod checks;
 mod diff;
 mod place;
 mod recorded;
@@ -24,9 +26,9 @@ use crate::driver::{Input, Outlet, parts, read_again, restored_executor};
 use crate::exec::{BatchFailure, BatchInput, BatchOutput, Executor, ExecutorSettings, SourceInput};
 use crate::history::{History, batch_of, opening};
 use crate::log::Log;
-use crate::protocol::compatibility::{self, Program};
 use crate::protocol::record::{BatchRecord, OpenRecord, Record};
 use crate::seams::Nonces;
+use checks::{check_program, check_sources};
 use object_store::path::Path;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -301,33 +303,6 @@ impl ReplaySink {
         };
         Ok(Comparison::Possible(diff::compare(committed, replayed)))
     }
-}
-
-/// A batch and the program must read the same sources: the rows would be others.
-fn check_sources(inputs: &[Input], batch: &BatchRecord) -> Result<()> {
-    if let Some(id) = batch.sources.keys().find(|id| !inputs.iter().any(|input| &input.id == *id)) {
-        return Err(Error::config(format!("batch {} read the source '{id}', which is not in the program; add it", batch.batch)));
-    }
-    match inputs.iter().find(|input| !batch.sources.contains_key(&input.id)) {
-        Some(input) => Err(Error::config(format!(
-            "batch {} did not read the source '{}', which is in the program; replay batches that did, or take it out",
-            batch.batch, input.id
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// The memory of the first batch's operators must mean to this program what it meant to the one that wrote it.
-fn check_program(plan: &Plan, log: &Log, before: &Record) -> Result<()> {
-    let differences = compatibility::differences(&Program::of(plan), &opening(log, before)?, batch_of(before)?);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(Error::config(format!(
-        "the program does not fit the state that is recorded: {}; replay from batch 0 on, where all state is empty, or run the program that \
-         wrote it",
-        differences.join("; ")
-    )))
 }
 
 fn executor(plan: Arc<Plan>, settings: &ExecutorSettings, before: Option<&Record>, log: &Log) -> Result<Executor> {
