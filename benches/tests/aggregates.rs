@@ -29,7 +29,7 @@ const AGGREGATES: &str = "count(*) AS n, count(v) AS nv, sum(v) AS s, avg(v) AS 
 const SOME: &str = "count(*) AS n, sum(v) AS s, count(DISTINCT v) AS d, max(s) AS his, array_agg(v ORDER BY v) AS list";
 
 /// Queries that append: Waterclock's, and DataFusion's.
-const APPEND: [(&str, &str); 12] = [
+const APPEND: [(&str, &str); 14] = [
     (
         "SELECT window_start(w) AS w0, k, {all} FROM (SELECT *, tumble(ts, INTERVAL '10 seconds') AS w FROM t) x GROUP BY w, k",
         "SELECT date_bin(INTERVAL '10 seconds', ts) AS w0, k, {all} FROM t GROUP BY 1, 2",
@@ -82,6 +82,19 @@ const APPEND: [(&str, &str); 12] = [
     (
         "SELECT date_trunc('minute', ts) AS minute, {some} FROM t GROUP BY 1",
         "SELECT date_trunc('minute', ts) AS minute, {some} FROM t GROUP BY 1",
+    ),
+    (
+        "SELECT window_start(tumble(ts, INTERVAL '7 seconds', INTERVAL '2 seconds')) AS w0, k, {some} FROM t GROUP BY 1, 2",
+        "SELECT date_bin(INTERVAL '7 seconds', ts, TIMESTAMP '1970-01-01T00:00:02') AS w0, k, {some} FROM t GROUP BY 1, 2",
+    ),
+    (
+        "SELECT w0, max(n) AS most, sum(n) AS n, count(*) AS groups FROM ( \
+           SELECT window_start(hop(ts, INTERVAL '5 seconds', INTERVAL '10 seconds')) AS w0, k, count(*) AS n FROM t \
+           GROUP BY hop(ts, INTERVAL '5 seconds', INTERVAL '10 seconds'), k) x GROUP BY w0",
+        "SELECT w0, max(n) AS most, sum(n) AS n, count(*) AS groups FROM ( \
+           SELECT w0, k, count(*) AS n FROM ( \
+             SELECT *, date_bin(INTERVAL '5 seconds', ts) AS w0 FROM t \
+             UNION ALL SELECT *, date_bin(INTERVAL '5 seconds', ts) - INTERVAL '5 seconds' FROM t) y GROUP BY w0, k) x GROUP BY w0",
     ),
     ("SELECT DISTINCT k, s FROM t", "SELECT DISTINCT k, s FROM t"),
     (

@@ -4,13 +4,13 @@ use super::aggregate::{AggregateNode, GroupKey, Grouping};
 use super::config_error;
 use super::lineage::{key_origins, shown};
 use super::physical::{Planner, StreamKind, Translated, output_schema, physical};
-use super::times::{TimeColumn, Times};
+use super::times::{self, TimeColumn, Times};
 use crate::aggregate::{Aggregate, CallSpec, Clock, Emit, GroupTime, Origins, OutputColumn, by_arrival};
 use crate::error::{Error, Result};
 use crate::id::OperatorId;
 use crate::plan::{NodeId, NodeKind, TimeBound, is_clocked};
 use crate::sink::SinkMode;
-use crate::window::{MOST_WINDOWS, WindowSpec};
+use crate::window::{MOST_WINDOWS, WindowPart, WindowSpec, window_part};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_common::Column;
@@ -39,6 +39,13 @@ impl Input<'_> {
 
     fn time(&self, column: &Column) -> Result<Option<&TimeColumn>> {
         Ok(self.from.times[self.index(column)?].as_ref())
+    }
+
+    fn key_time(&self, index: usize) -> Result<Option<&TimeColumn>> {
+        match &self.node.operation.keys[index] {
+            GroupKey::Column(column) => self.time(column),
+            GroupKey::Window(..) => Err(Error::internal("a window is no key")),
+        }
     }
 
     /// Whether groups are merged in another order than their rows arrived in.
@@ -193,7 +200,7 @@ impl Ending {
     }
 }
 
-/// By a window, if there is one; else by the first key that is an event time or a window of an operator upstream.
+/// By a window, if there is one; else by a key.
 fn ending(input: &Input<'_>) -> Result<Ending> {
     let window = input.node.operation.keys.iter().find_map(|key| match key {
         GroupKey::Window(spec, column) => Some((*spec, column)),
@@ -208,18 +215,31 @@ fn ending(input: &Input<'_>) -> Result<Ending> {
         let time = GroupTime::Window { spec, time: input.column(column)?, clock };
         return Ok(Ending { time, bound, ends: clock != Clock::Never });
     }
-    for (index, key) in input.node.operation.keys.iter().enumerate() {
+    Ok(match bounding_key(input)? {
+        Some((index, clock, bound)) => Ending { time: GroupTime::Key { index, clock }, bound, ends: true },
+        None => Ending { time: GroupTime::Unbounded, bound: TimeBound::default(), ends: false },
+    })
+}
+
+/// The first key that is an event time or a window of an operator upstream; where there are others, not a window's start, for it is the end
+/// that goes on as the time of what is known once the window has closed.
+fn bounding_key(input: &Input<'_>) -> Result<Option<(usize, Clock, TimeBound)>> {
+    let Grouping { keys, origins, .. } = &input.node.operation;
+    let mut start = None;
+    for (index, key) in keys.iter().enumerate() {
         let GroupKey::Column(column) = key else { continue };
         let time = input.time(column)?;
-        let bound = time.and_then(TimeColumn::bound).cloned();
-        let clock = match (time, &bound) {
-            (Some(TimeColumn::ProcessingWindow), _) => Clock::ProcessingTime,
-            (_, Some(_)) => Clock::EventTime,
+        let found = match (time, time.and_then(TimeColumn::bound)) {
+            (Some(TimeColumn::ProcessingWindow(_)), _) => (index, Clock::ProcessingTime, TimeBound::default()),
+            (_, Some(bound)) => (index, Clock::EventTime, bound.clone()),
             _ => continue,
         };
-        return Ok(Ending { time: GroupTime::Key { index, clock }, bound: bound.unwrap_or_default(), ends: true });
+        if !matches!(window_part(&origins[index]), Some((WindowPart::Start, _))) {
+            return Ok(Some(found));
+        }
+        start = start.or(Some(found));
     }
-    Ok(Ending { time: GroupTime::Unbounded, bound: TimeBound::default(), ends: false })
+    Ok(start)
 }
 
 fn emit(grouping: &Grouping, mode: SinkMode, ending: &Ending) -> Result<Emit> {
@@ -237,7 +257,7 @@ fn emit(grouping: &Grouping, mode: SinkMode, ending: &Ending) -> Result<Emit> {
         SinkMode::Append if ending.ends => Ok(Emit::Closed),
         SinkMode::Append if matches!(ending.time, GroupTime::Window { .. }) => refuse(
             "the mode 'append' writes a window once it has closed, and nothing closes these: their time is no event time; give the table the \
-             option 'event_time' with this column (it stays one through aliases, plus and minus a constant, date_trunc, window_time and window_end), or \
+             option 'event_time' with this column (it stays one through aliases, plus and minus a constant, date_trunc, and what is read of a window), or \
              use proc_time(), or the sink's mode 'update' or 'complete'",
         ),
         SinkMode::Append => refuse(
@@ -264,17 +284,14 @@ fn check_windows(grouping: &Grouping, ending: &Ending, emit: Emit) -> Result<()>
 /// which bounds its windows as that of an event time does.
 fn times_of(ending: &Ending, layout: &[OutputColumn], input: &Input<'_>) -> Result<Times> {
     let chosen = match ending.time {
-        GroupTime::Window { clock: Clock::EventTime | Clock::ProcessingTime, .. } => {
-            Some((OutputColumn::Window, TimeColumn::Window(TimeBound::default())))
+        GroupTime::Window { spec, clock: Clock::EventTime | Clock::ProcessingTime, .. } => {
+            Some((OutputColumn::Window, TimeColumn::Window { bound: TimeBound::default(), size: spec.size() }))
         }
         GroupTime::Key { index, clock: Clock::ProcessingTime } => {
-            Some((OutputColumn::Key(index), TimeColumn::Window(TimeBound::default())))
+            let size = input.key_time(index)?.and_then(times::size_of);
+            Some((OutputColumn::Key(index), TimeColumn::Window { bound: TimeBound::default(), size }))
         }
-        GroupTime::Key { index, .. } => {
-            let GroupKey::Column(column) = &input.node.operation.keys[index] else { return Err(Error::internal("a window is no key")) };
-            let time = input.time(column)?.map(super::times::normal);
-            time.map(|time| (OutputColumn::Key(index), time))
-        }
+        GroupTime::Key { index, .. } => input.key_time(index)?.map(|time| (OutputColumn::Key(index), times::normal(time))),
         _ => None,
     };
     let of = |column: &OutputColumn| chosen.as_ref().filter(|(chosen, _)| chosen == column).map(|(_, time)| time.clone());

@@ -1,12 +1,12 @@
 //! Which columns keep an event time.
 //!
 //! A column keeps it if it is the event time itself, an alias of it, it plus or minus a constant, or truncated, also to a DATE; or if it is
-//! a window over it, and `window_time` or `window_end` of that. A window over the batch's own time is not bounded by the watermark of its
+//! a window over it, and `window_time`, `window_end` and, where all windows are of one size, `window_start` of that. A window over the batch's own time is not bounded by the watermark of its
 //! rows, but by the batch's time; behind a GROUP BY, by the watermark of that, which is the batch's time too. A watermark bounds such a
 //! column through the [`TimeBound`] that its expressions make. Nothing else is an event time downstream.
 
 use super::config_error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::TimeBound;
 use crate::sql::functions::is_batch_time;
 use crate::window::{WindowFunction, WindowPart, WindowSpec, window_part};
@@ -18,6 +18,9 @@ use datafusion_expr::{Expr, Operator};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use std::sync::Arc;
 
+/// A day in microseconds.
+const DAY: i64 = 86_400_000_000;
+
 /// What a column says of time.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum TimeColumn {
@@ -26,19 +29,24 @@ pub(super) enum TimeColumn {
     /// The day of an event time, as a DATE. Groups close by it, but it is not computed with: DATE plus 36 hours is DATE plus a day.
     Day(TimeBound),
     /// A window over an event time, or of a GROUP BY upstream.
-    Window(TimeBound),
+    Window {
+        /// What bounds its last microsecond.
+        bound: TimeBound,
+        /// How long all such windows are, in microseconds; none if they are not of one length.
+        size: Option<i64>,
+    },
     /// The batch's trigger time.
     Processing,
-    /// A window over the batch's trigger time, before any GROUP BY.
-    ProcessingWindow,
+    /// A window over the batch's trigger time, before any GROUP BY, of this size.
+    ProcessingWindow(Option<i64>),
 }
 
 impl TimeColumn {
     /// The bound of an event time.
     pub(super) fn bound(&self) -> Option<&TimeBound> {
         match self {
-            Self::Event(bound) | Self::Day(bound) | Self::Window(bound) => Some(bound),
-            Self::Processing | Self::ProcessingWindow => None,
+            Self::Event(bound) | Self::Day(bound) | Self::Window { bound, .. } => Some(bound),
+            Self::Processing | Self::ProcessingWindow(_) => None,
         }
     }
 }
@@ -53,21 +61,20 @@ pub(super) fn derive(expression: &Expr, of: &dyn Fn(&Column) -> Option<TimeColum
     if is_batch_time(expression) {
         return Ok(Some(TimeColumn::Processing));
     }
-    if let Some((time, WindowSpec::Tumble { .. })) = WindowFunction::of(expression)? {
+    if let Some((time, spec @ WindowSpec::Tumble { .. })) = WindowFunction::of(expression)? {
         return Ok(match derive(time, of)? {
-            Some(TimeColumn::Event(bound)) => Some(TimeColumn::Window(bound)),
-            Some(TimeColumn::Processing) => Some(TimeColumn::ProcessingWindow),
+            Some(TimeColumn::Event(bound)) => Some(TimeColumn::Window { bound, size: spec.size() }),
+            Some(TimeColumn::Processing) => Some(TimeColumn::ProcessingWindow(spec.size())),
             _ => None,
         });
     }
     if let Some((part, window)) = window_part(expression) {
         return Ok(match (part, derive(window, of)?) {
-            (WindowPart::Time, Some(TimeColumn::Window(bound))) => Some(TimeColumn::Event(bound)),
+            (WindowPart::Time, Some(TimeColumn::Window { bound, .. })) => Some(TimeColumn::Event(bound)),
             // Windows that are still expected end behind the watermark, not at it.
-            (WindowPart::End, Some(TimeColumn::Window(bound))) => {
-                let microsecond = ScalarValue::new_interval_mdn(0, 0, 1_000);
-                let behind = Expr::Column(Column::new_unqualified("time")) + Expr::Literal(microsecond, None);
-                Some(TimeColumn::Event(bound.then(step(&behind)?.0)))
+            (WindowPart::End, Some(TimeColumn::Window { bound, .. })) => Some(TimeColumn::Event(bound.then(later(1)?))),
+            (WindowPart::Start, Some(TimeColumn::Window { bound, size: Some(size) })) => {
+                Some(TimeColumn::Event(bound.then(later(1 - size)?)))
             }
             _ => None,
         });
@@ -80,6 +87,15 @@ pub(super) fn derive(expression: &Expr, of: &dyn Fn(&Column) -> Option<TimeColum
         DataType::Date32 => Some(TimeColumn::Day(bound.then(step))),
         _ => None,
     })
+}
+
+/// The time of a bound so many microseconds later.
+fn later(microseconds: i64) -> Result<Arc<dyn PhysicalExpr>> {
+    // In nanoseconds alone, some centuries would be the most.
+    let (days, rest) = (microseconds / DAY, microseconds % DAY);
+    let days = i32::try_from(days).map_err(|_| Error::internal(format!("{days} days are no length of a window")))?;
+    let interval = ScalarValue::new_interval_mdn(0, days, rest * 1_000);
+    Ok(step(&(Expr::Column(Column::new_unqualified("time")) + Expr::Literal(interval, None)))?.0)
 }
 
 /// An expression over the one column of a bound, and its type.
@@ -130,12 +146,25 @@ pub(super) fn united(branches: &[Option<TimeColumn>]) -> Option<TimeColumn> {
             (first, other),
             (TimeColumn::Event(_), Some(TimeColumn::Event(_)))
                 | (TimeColumn::Day(_), Some(TimeColumn::Day(_)))
-                | (TimeColumn::Window(_), Some(TimeColumn::Window(_)))
+                | (TimeColumn::Window { .. }, Some(TimeColumn::Window { .. }))
                 | (TimeColumn::Processing, Some(TimeColumn::Processing))
-                | (TimeColumn::ProcessingWindow, Some(TimeColumn::ProcessingWindow))
+                | (TimeColumn::ProcessingWindow(_), Some(TimeColumn::ProcessingWindow(_)))
         )
     };
-    others.iter().all(alike).then(|| first.clone())
+    let size = size_of(first).filter(|_| others.iter().all(|other| other.as_ref().and_then(size_of) == size_of(first)));
+    others.iter().all(alike).then(|| match first {
+        TimeColumn::Window { bound, .. } => TimeColumn::Window { bound: bound.clone(), size },
+        TimeColumn::ProcessingWindow(_) => TimeColumn::ProcessingWindow(size),
+        other => other.clone(),
+    })
+}
+
+/// How long all windows of a column are.
+pub(super) fn size_of(time: &TimeColumn) -> Option<i64> {
+    match time {
+        TimeColumn::Window { size, .. } | TimeColumn::ProcessingWindow(size) => *size,
+        _ => None,
+    }
 }
 
 /// Whether all branches bound the column in the same way.
@@ -149,8 +178,8 @@ pub(super) fn normal(time: &TimeColumn) -> TimeColumn {
     match time {
         TimeColumn::Event(_) => TimeColumn::Event(TimeBound::default()),
         TimeColumn::Day(_) => TimeColumn::Day(TimeBound::default()),
-        TimeColumn::Window(_) => TimeColumn::Window(TimeBound::default()),
-        TimeColumn::Processing | TimeColumn::ProcessingWindow => time.clone(),
+        TimeColumn::Window { size, .. } => TimeColumn::Window { bound: TimeBound::default(), size: *size },
+        TimeColumn::Processing | TimeColumn::ProcessingWindow(_) => time.clone(),
     }
 }
 

@@ -94,6 +94,14 @@ impl WindowSpec {
         }
     }
 
+    /// How long each window is, if all are of one length.
+    pub fn size(self) -> Option<i64> {
+        match self {
+            Self::Tumble { size, .. } | Self::Hop { size, .. } => Some(size),
+            Self::Cumulate { .. } | Self::Session { .. } => None,
+        }
+    }
+
     /// How long a pane is; none for sessions, which have no panes.
     pub fn pane(self) -> Option<i64> {
         match self {
