@@ -1,7 +1,7 @@
 //! A watermark is the latest event time of all rows ever read less the delay of the program that runs, over restarts with other delays.
 
 use crate::support::place::Place;
-use crate::support::process::Invocation;
+use crate::support::process::{Exit, Invocation};
 use crate::support::random;
 use rand::Rng;
 use serde_json::{Value, json};
@@ -37,6 +37,13 @@ fn watermark(place: &Place) -> i64 {
     let newest = newest(place);
     let time = newest["sources"]["events"]["watermark"].as_str().unwrap();
     chrono::DateTime::parse_from_rfc3339(time).unwrap().timestamp()
+}
+
+/// Batches again, by the job as it stands, compared with what was committed.
+fn replay(place: &Place, output: &str, batches: &str) -> Exit {
+    let job = place.path("job.sql");
+    let invocation = Invocation::new(place, ["replay", job.to_str().unwrap(), "--checkpoint", &place.url("checkpoint")]);
+    invocation.arg("--batches").arg(batches).arg("--output").arg(place.url(output)).arg("--diff").finish()
 }
 
 fn ends(place: &Place) -> Vec<String> {
@@ -82,15 +89,29 @@ fn watermarks_follow_any_delays_and_each_batch_replays() {
         latest = latest.max(rows.into_iter().max().unwrap());
         expected = expected.max(latest - delay);
         assert_eq!(watermark(&place), expected, "behind batch {batch}");
-        let output = place.url(&format!("again/{batch}"));
-        let job = place.path("job.sql");
-        Invocation::new(&place, ["replay", job.to_str().unwrap(), "--checkpoint", &place.url("checkpoint")])
-            .arg("--batches")
-            .arg(format!("{batch}..{batch}"))
-            .arg("--output")
-            .arg(output)
-            .arg("--diff")
-            .finish()
-            .expect(0);
+        replay(&place, &format!("again/{batch}"), &format!("{batch}..{batch}")).expect(0);
     }
+    // No delay of theirs is that of the program now, which nobody changed since.
+    set_delay(&place, 31);
+    run(&place, 15, 31, &[100]);
+    replay(&place, "again/all", "0..15").expect(0);
+    replay(&place, "again/middle", "3..12").expect(0);
+}
+
+#[test]
+fn another_delay_is_replayed_to_show_what_it_does() {
+    let place = Place::new();
+    let batches: [&[i64]; 4] = [&[5], &[15], &[9], &[40]];
+    for (batch, seconds) in batches.into_iter().enumerate() {
+        run(&place, batch, 0, seconds);
+    }
+    assert_eq!(ends(&place), ["{\"e\":\"1970-01-01T00:00:10\",\"n\":1}", "{\"e\":\"1970-01-01T00:00:20\",\"n\":1}"]);
+    set_delay(&place, 10);
+    let said = replay(&place, "longer", "0..3").expect(1).stdout;
+    assert!(
+        said.contains("- {\"e\":\"1970-01-01T00:00:10\",\"n\":1}") && said.contains("+ {\"e\":\"1970-01-01T00:00:10\",\"n\":2}"),
+        "{said}"
+    );
+    set_delay(&place, 0);
+    replay(&place, "same", "0..3").expect(0);
 }

@@ -276,7 +276,7 @@ impl Driver {
         let source = |(input, cut): (&Input, &InputCut)| {
             let dead_letter = input.dead_letter.as_ref().and_then(|id| stagings.get(id)).map(Arc::clone);
             let (splits, latest) = (input.splits(&cut.cut)?, input.latest.clone());
-            Ok(SourceInput { splits, watermark: input.watermark, latest, idle: input.idleness.idle, dead_letter })
+            Ok(SourceInput { splits, watermark: input.watermark, latest, reached: None, idle: input.idleness.idle, dead_letter })
         };
         let sources = self.inputs.iter().zip(&cut.inputs).map(source).collect::<Result<_>>()?;
         let dead_letters = self.inputs.iter().filter(|input| input.dead_letter.is_some()).count();

@@ -20,7 +20,7 @@ use crate::protocol::collect::{self, Outgoing};
 use crate::protocol::compatibility::Program;
 use crate::protocol::envelope::Stored;
 use crate::protocol::paths;
-use crate::protocol::record::{Body, OpenRecord, Record, StaticRecord};
+use crate::protocol::record::{Body, EventTimeRecord, OpenRecord, Record, StaticRecord};
 use crate::protocol::schema::StoredSchema;
 use crate::seams::Seams;
 use crate::spool;
@@ -166,6 +166,7 @@ impl Opening {
             operators: program.operators.clone(),
             inputs: program.inputs.clone(),
             sources: self.inputs.iter().map(schema).collect::<Result<_>>()?,
+            event_times: EventTimeRecord::of_sources(&self.plan),
             statics: self.statics.clone(),
             sinks: self.outlets.iter().map(|outlet| (outlet.id.clone(), outlet.place.clone())).collect(),
             configuration: self.settings.configuration.clone(),

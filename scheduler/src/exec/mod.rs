@@ -59,6 +59,8 @@ pub struct SourceInput {
     pub watermark: Watermark,
     /// The latest event time of each partition, over all rows before this batch.
     pub latest: LatestTimes,
+    /// Its watermark behind this batch, if it is known: of a batch that runs again. None to compute it from the rows.
+    pub reached: Option<Watermark>,
     /// Whether the source no longer holds back what flows together with it.
     pub idle: bool,
     /// Where bad rows are staged; none if they fail the batch.

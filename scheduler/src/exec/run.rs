@@ -62,7 +62,8 @@ impl Executor {
     pub fn run(&mut self, input: BatchInput) -> Result<BatchOutput, BatchFailure> {
         let before: Vec<Edge> = input.sources.iter().map(|source| Edge { watermark: source.watermark, idle: source.idle }).collect();
         let read_before =
-            input.sources.iter().map(|source| SourceOutput { latest: source.latest.clone(), ..SourceOutput::default() }).collect();
+            |source: &SourceInput| SourceOutput { latest: source.latest.clone(), watermark: source.reached, ..SourceOutput::default() };
+        let read_before = input.sources.iter().map(read_before).collect();
         let shared = Arc::new(BatchShared {
             context: input.context,
             transforms: BoundTransforms::of(&self.plan, &input.context)?,
@@ -262,9 +263,12 @@ impl Gathered<'_> {
     }
 
     /// The source's watermark behind this batch's rows. It goes by the latest of all rows ever read, for the delay may be another one than
-    /// it was; and it never goes back.
+    /// it was; and it never goes back. Of a batch that runs again it may be known.
     fn source_watermark(&mut self, source: usize, before: Watermark, end: bool) -> Watermark {
         let output = &mut self.sources[source];
+        if let Some(known) = output.watermark {
+            return known;
+        }
         let behind = self.plan.sources[source].settings.event_time.as_ref().and_then(|event_time| {
             let latest = output.latest.values().min()?;
             Some(Watermark::behind(*latest, event_time.delay))

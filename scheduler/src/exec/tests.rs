@@ -238,6 +238,7 @@ fn run(executor: &mut Executor, sources: &[Vec<Vec<i64>>]) -> (Memory, Result<Ba
         splits: splits.iter().map(split).collect(),
         watermark: Watermark::Unknown,
         latest: LatestTimes::new(),
+        reached: None,
         idle: false,
         dead_letter: None,
     };

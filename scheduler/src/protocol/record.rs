@@ -7,8 +7,9 @@ use super::schema::StoredSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use waterclock_core::id::{BatchId, Checksum, Epoch, Nonce, OperatorId, PartitionId, Seq, SinkId, SourceId};
+use waterclock_core::plan::Plan;
 use waterclock_core::sink::Manifest;
-use waterclock_core::source::{Cut, Offset, PartitionCut};
+use waterclock_core::source::{Cut, EventTime, Offset, PartitionCut};
 use waterclock_core::state::StateTable;
 use waterclock_core::time::{Timestamp, Watermark};
 
@@ -61,6 +62,9 @@ pub struct OpenRecord {
     pub inputs: BTreeMap<OperatorId, String>,
     /// The columns of each source, declared or inferred: those that were inferred once are kept.
     pub sources: BTreeMap<SourceId, StoredSchema>,
+    /// The event time of each source; null for one that has none. Records of earlier versions don't name the sources here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub event_times: BTreeMap<SourceId, Option<EventTimeRecord>>,
     /// The versions of static tables that were read: they are the same for all batches up to the next opening.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub statics: BTreeMap<SourceId, StaticRecord>,
@@ -68,6 +72,27 @@ pub struct OpenRecord {
     pub sinks: BTreeMap<SinkId, String>,
     /// The configuration, with all defaults resolved, without credentials.
     pub configuration: serde_json::Value,
+}
+
+/// By what a source's watermark goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventTimeRecord {
+    /// The column.
+    pub column: String,
+    /// How far the watermark stays behind the latest time in it, in microseconds.
+    pub delay_us: u64,
+}
+
+impl EventTimeRecord {
+    /// Those of all sources of a plan.
+    pub fn of_sources(plan: &Plan) -> BTreeMap<SourceId, Option<Self>> {
+        let of = |event_time: &EventTime| Self {
+            column: event_time.column.clone(),
+            delay_us: u64::try_from(event_time.delay.as_micros()).unwrap_or(u64::MAX),
+        };
+        let sources = plan.sources.iter().map(|source| &source.settings);
+        sources.map(|settings| (settings.id.clone(), settings.event_time.as_ref().map(of))).collect()
+    }
 }
 
 /// What was read of a static table.

@@ -38,6 +38,7 @@ fn open(last: Option<BatchRef>) -> Body {
         operators: BTreeMap::from([("counts".into(), "counts by v".into())]),
         inputs: BTreeMap::new(),
         sources: BTreeMap::new(),
+        event_times: BTreeMap::new(),
         statics: BTreeMap::from([("dim".into(), StaticRecord { ranges: vec![cut(0)], rows: 10 })]),
         sinks: BTreeMap::from([("out".into(), "file:///out".into())]),
         configuration: serde_json::json!({"interval": "1s"}),

@@ -11,13 +11,14 @@
 //! is no longer retained, rows that are more or fewer than recorded, a static table that became another one on the way. It is `Unavailable`
 //! where a range, or a static table as it was, can't be read again.
 //!
-//! - [`checks`]: whether the program fits. [`recorded`]: recorded ranges as splits. [`place`]: where the output may go. [`diff`]: rows
-//!   compared as multisets.
+//! - [`checks`]: whether the program fits. [`recorded`]: recorded ranges as splits. [`watermarks`]: whose watermarks count. [`place`]: where
+//!   the output may go. [`diff`]: rows compared as multisets.
 
 mod checks;
 mod diff;
 mod place;
 mod recorded;
+mod watermarks;
 
 pub use diff::{Comparison, Difference};
 
@@ -40,6 +41,7 @@ use waterclock_core::sink::{Attempt, LaneOutput, Manifest, Owner, Sink, SinkCont
 use waterclock_core::storage::{Access, Location, Store, StoreOptions};
 use waterclock_core::time::Watermark;
 use waterclock_core::{Error, Result};
+use watermarks::Watermarks;
 
 /// What is replayed, and how.
 #[derive(Debug, Clone)]
@@ -85,6 +87,7 @@ pub struct Replay {
     opened: OpenRecord,
     /// The record of the batch before the next one.
     before: Option<Record>,
+    watermarks: Watermarks,
     executor: Executor,
     inputs: Vec<Input>,
     sinks: Vec<ReplaySink>,
@@ -117,7 +120,9 @@ impl Replay {
         history.record(settings.last)?;
         let before = settings.first.0.checked_sub(1).map(|before| history.record(BatchId(before))).transpose()?;
         let plan = Arc::clone(&job.plan);
-        place::verify(&settings.output, &plan, checkpoint, &history.newest_opening()?)?;
+        let newest = history.newest_opening()?;
+        place::verify(&settings.output, &plan, checkpoint, &newest)?;
+        let watermarks = Watermarks::new(&plan, &newest);
         let statics = std::mem::take(&mut job.statics);
         let (mut inputs, outlets) = parts(job)?;
         let first = history.record(settings.first)?;
@@ -141,7 +146,7 @@ impl Replay {
             let original = std::mem::replace(&mut replacement.sink, sink(&replacement.id)?);
             sinks.push(ReplaySink { original, replacement });
         }
-        let replay = Self { settings, log, history, nonce: nonces.fresh(), opened, before, executor, inputs, sinks };
+        let replay = Self { settings, log, history, nonce: nonces.fresh(), opened, before, watermarks, executor, inputs, sinks };
         replay.claim()?;
         Ok(replay)
     }
@@ -196,7 +201,7 @@ impl Replay {
         self.check_statics(record)?;
         let context = BatchContext { batch: batch.batch, trigger_time: record.time };
         let stagings = self.stage(&context, record)?;
-        let input = self.batch_input(context, batch, &stagings)?;
+        let input = self.batch_input(context, record, batch, &stagings)?;
         let output = self.executor.run(input).map_err(|failure| self.failed(failure))?;
         self.check_read(batch, &output)?;
         let rows_in = output.sources.iter().flat_map(|source| source.partitions.values()).map(|partition| partition.rows).sum();
@@ -226,15 +231,24 @@ impl Replay {
         self.sinks.iter().map(|sink| sink.replacement.sink.stage(context, &attempt, self.executor.budget())).collect()
     }
 
-    fn batch_input(&mut self, context: BatchContext, batch: &BatchRecord, stagings: &[Arc<dyn Staging>]) -> Result<BatchInput> {
+    fn batch_input(
+        &mut self,
+        context: BatchContext,
+        record: &Record,
+        batch: &BatchRecord,
+        stagings: &[Arc<dyn Staging>],
+    ) -> Result<BatchInput> {
+        let opened = opening(&self.log, record)?;
         let store = self.log.store();
         let mut sources = Vec::with_capacity(self.inputs.len());
         for input in &mut self.inputs {
             let dead_letter = self.sinks.iter().position(|sink| Some(&sink.replacement.id) == input.dead_letter.as_ref());
             let dead_letter = dead_letter.map(|index| Arc::clone(&stagings[index]));
-            let splits = recorded::splits(input, &batch.sources[&input.id], store)?;
-            let idle = batch.sources[&input.id].idle;
-            sources.push(SourceInput { splits, watermark: input.watermark, latest: input.latest.clone(), idle, dead_letter });
+            let read = &batch.sources[&input.id];
+            let splits = recorded::splits(input, read, store)?;
+            let reached = self.watermarks.are_recorded(&input.id, &opened).then_some(read.watermark);
+            let (watermark, latest, idle) = (input.watermark, input.latest.clone(), read.idle);
+            sources.push(SourceInput { splits, watermark, latest, reached, idle, dead_letter });
         }
         let dead_letters = self.inputs.iter().filter(|input| input.dead_letter.is_some()).count();
         let sinks = stagings[..stagings.len() - dead_letters].to_vec();
@@ -248,7 +262,7 @@ impl Replay {
         }
     }
 
-    /// The rows must be as many as were recorded, and the recorded watermark is the next batch's.
+    /// The rows must be as many as were recorded.
     fn check_read(&mut self, batch: &BatchRecord, output: &BatchOutput) -> Result<()> {
         for (input, read) in self.inputs.iter_mut().zip(&output.sources) {
             let recorded = &batch.sources[&input.id];
@@ -260,7 +274,7 @@ impl Replay {
                     input.id
                 )));
             }
-            input.watermark = input.watermark.max(recorded.watermark).max(read.watermark.unwrap_or(Watermark::Unknown));
+            input.watermark = input.watermark.max(read.watermark.unwrap_or(Watermark::Unknown));
             input.latest = read.latest.clone();
         }
         Ok(())
