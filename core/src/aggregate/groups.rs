@@ -5,20 +5,24 @@
 
 use super::calls::{CallInput, CallSpec};
 use super::keys::KeyTable;
+use super::reads::comparable;
 use super::slots::Slots;
-use crate::error::{ErrorKind, Result, ResultExt};
+use super::spec::Aggregate;
+use crate::error::Result;
+use crate::window::Window;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
-use arrow::row::{OwnedRow, RowConverter, SortField};
+use arrow::row::OwnedRow;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What a batch needs to know of how groups were before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Remember {
     Nothing,
-    /// The results of groups that it changes, to leave out changes that change nothing.
-    Results,
+    /// Of groups that it changes, to leave out changes that change nothing, what is read of their rows in this unit.
+    Reads(Arc<Aggregate>, Window),
 }
 
 pub(super) struct Groups {
@@ -30,7 +34,7 @@ pub(super) struct Groups {
     is_changed: Vec<bool>,
     /// Slots that this batch made, in their order.
     new: Vec<u32>,
-    before: HashMap<u32, OwnedRow>,
+    before: HashMap<u32, Option<OwnedRow>>,
     /// The key columns that were last asked for: what a batch changed is emitted, and then checkpointed.
     decoded: RefCell<Option<(Vec<u32>, Vec<ArrayRef>)>>,
 }
@@ -65,11 +69,11 @@ impl Groups {
     pub(super) fn update(&mut self, keys: &[ArrayRef], rows: usize, inputs: &[CallInput]) -> Result<Vec<u32>> {
         let (slots, new) = self.intern(keys, rows)?;
         let touched = self.touch(&slots);
-        if self.remember == Remember::Results {
+        if let Remember::Reads(spec, unit) = self.remember.clone() {
             let fresh: std::collections::HashSet<u32> = new.iter().copied().collect();
             let old: Vec<u32> = touched.into_iter().filter(|slot| !fresh.contains(slot)).collect();
-            let results = self.result_rows(&old)?;
-            self.before.extend(old.into_iter().zip(results));
+            let reads = self.reads(&spec, unit, &old)?;
+            self.before.extend(old.into_iter().zip(reads));
         }
         self.new.extend(&new);
         self.slots.update(&slots, inputs)?;
@@ -90,21 +94,25 @@ impl Groups {
         self.changed[first..].to_vec()
     }
 
-    fn result_rows(&self, slots: &[u32]) -> Result<Vec<OwnedRow>> {
+    fn reads(&self, spec: &Aggregate, unit: Window, slots: &[u32]) -> Result<Vec<Option<OwnedRow>>> {
+        if slots.is_empty() {
+            return Ok(Vec::new());
+        }
         let results = self.slots.evaluate(slots)?;
-        let fields = results.iter().map(|result| SortField::new(result.data_type().clone())).collect();
-        let converter = RowConverter::new(fields).or_error(ErrorKind::Config, || "results of this type can't be compared".into())?;
-        let rows = converter.convert_columns(&results).or_error(ErrorKind::Internal, || "comparing results".into())?;
-        Ok(rows.iter().map(|row| row.owned()).collect())
+        match &spec.reads {
+            None => Ok(comparable(&results)?.into_iter().map(Some).collect()),
+            Some(reads) => reads.of(&spec.rows(&self.keys.columns(slots)?, &vec![unit; slots.len()], &results)?),
+        }
     }
 
-    /// Slots whose results this batch made or changed.
+    /// Slots that this batch made, or of which it changed what is read.
     pub(super) fn updated(&self) -> Result<Vec<u32>> {
-        if self.before.is_empty() {
-            return Ok(self.changed.clone());
-        }
-        let now = self.result_rows(&self.changed)?;
-        let differs = |(slot, now): (&u32, OwnedRow)| (self.before.get(slot) != Some(&now)).then_some(*slot);
+        let (false, Remember::Reads(spec, unit)) = (self.before.is_empty(), &self.remember) else { return Ok(self.changed.clone()) };
+        let now = self.reads(spec, *unit, &self.changed)?;
+        let differs = |(slot, now): (&u32, Option<OwnedRow>)| {
+            let is_same = now.is_some() && self.before.get(slot) == Some(&now);
+            (!is_same).then_some(*slot)
+        };
         Ok(self.changed.iter().zip(now).filter_map(differs).collect())
     }
 

@@ -4,7 +4,7 @@
 //! What is checkpointed: the groups that a batch changed, nothing else; groups expire by the watermark, so closing a window writes nothing.
 //!
 //! - [`accumulators`]: the aggregate functions, in columns: one slot per group. [`calls`]: with FILTER and arguments. [`distinct`]:
-//!   DISTINCT. [`slots`]: all calls of an operator.
+//!   DISTINCT. [`slots`]: all calls of an operator. [`reads`]: whether what is computed of results has changed.
 //! - [`interned`]: byte strings with numbers; [`keys`]: from keys to slots. [`groups`]: keys and slots, and what a batch changed.
 //! - [`windowed`]: the operator for everything but sessions: groups per pane or window, or one table for all. [`sessions`]: sessions.
 //! - [`spec`]: what is aggregated, by what, and how it is emitted; makes the operators.
@@ -15,6 +15,7 @@ mod distinct;
 mod groups;
 mod interned;
 mod keys;
+mod reads;
 mod sessions;
 mod slots;
 mod spec;

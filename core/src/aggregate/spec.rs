@@ -2,6 +2,7 @@
 //! means.
 
 use super::calls::CallSpec;
+use super::reads::Reads;
 use super::sessions::Sessions;
 use super::windowed::Windowed;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -98,6 +99,8 @@ pub struct Aggregate {
     pub clocked: bool,
     /// What keys and time are computed from.
     pub origins: Origins,
+    /// What is read of the rows that come out; none if it is all of them.
+    pub(crate) reads: Option<Reads>,
 }
 
 /// What a grouping is by, in words that stay the same as long as it means the same: its state goes by them.
@@ -173,8 +176,33 @@ impl Aggregate {
         }
     }
 
+    /// The same grouping, of whose rows no more is read than these expressions: where changed rows are emitted, those of which these have
+    /// changed.
+    pub(crate) fn reading(mut self, expressions: &[Arc<dyn PhysicalExpr>]) -> Self {
+        let results: Vec<usize> = (0..self.layout.len()).filter(|column| matches!(self.layout[*column], OutputColumn::Call(_))).collect();
+        self.reads = Reads::new(expressions, &results);
+        self
+    }
+
+    /// Whether a batch may change groups of which what is read stays the same.
+    pub(super) fn compares(&self) -> bool {
+        let always_changes = |(column, part): (usize, &OutputColumn)| match part {
+            OutputColumn::Call(call) => {
+                self.calls[*call].changes_with_every_row() && self.reads.as_ref().is_none_or(|reads| reads.holds(column))
+            }
+            _ => false,
+        };
+        self.emit == Emit::Updated && !self.layout.iter().enumerate().any(always_changes)
+    }
+
     /// Emits groups: their keys, the window that all share or each one's, and their results.
     pub(super) fn emit(&self, keys: Vec<ArrayRef>, windows: &[Window], results: Vec<ArrayRef>, output: &mut Output) -> Result<()> {
+        output.emit(Port(0), self.rows(&keys, windows, &results)?);
+        Ok(())
+    }
+
+    /// The rows of groups.
+    pub(super) fn rows(&self, keys: &[ArrayRef], windows: &[Window], results: &[ArrayRef]) -> Result<RecordBatch> {
         let column = |(index, column): (usize, &OutputColumn)| {
             let array = match column {
                 OutputColumn::Key(key) => Arc::clone(&keys[*key]),
@@ -188,9 +216,7 @@ impl Aggregate {
             cast(&array, declared).or_error(ErrorKind::Internal, || format!("the column '{}'", self.schema.field(index).name()))
         };
         let columns = self.layout.iter().enumerate().map(column).collect::<Result<Vec<_>>>()?;
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).or_error(ErrorKind::Internal, || "results of groups".into())?;
-        output.emit(Port(0), rows);
-        Ok(())
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).or_error(ErrorKind::Internal, || "results of groups".into())
     }
 }
 

@@ -164,8 +164,22 @@ impl Planner {
         let timed = by_clock || (clocked && ending.ends && ending.bound.is_identity());
         let Ending { time, bound, .. } = ending;
         let origins = input.origins();
-        let aggregate =
-            Aggregate { input: input.schema, keys, time, calls, layout, schema: Arc::clone(&schema), emit, timed, clocked, origins };
+        let aggregate = Aggregate {
+            input: input.schema,
+            keys,
+            time,
+            calls,
+            layout,
+            schema: Arc::clone(&schema),
+            emit,
+            timed,
+            clocked,
+            origins,
+            reads: None,
+        };
+        if emit == Emit::Updated {
+            self.upserts.insert(NodeId(self.nodes.len()), aggregate.clone());
+        }
         let made = self.push(id, NodeKind::Operator(Arc::new(aggregate)), vec![(upstream, bound)], schema);
         Ok(Translated { times, kind, ..made })
     }

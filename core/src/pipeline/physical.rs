@@ -20,6 +20,7 @@ use super::closure::MapBatchesNode;
 use super::process::ProcessNode;
 use super::statics;
 use super::times::{self, Times};
+use crate::aggregate::Aggregate;
 use crate::error::{Error, Result};
 use crate::id::{OperatorId, SourceId};
 use crate::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource, PlannedStatic, TimeBound, Upstream};
@@ -31,7 +32,7 @@ use datafusion_common::{Column, DFSchemaRef};
 use datafusion_expr::{Expr, LogicalPlan, TableScan};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column as PhysicalColumn;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Plans all queries as one.
@@ -120,6 +121,8 @@ pub(super) struct Planner {
     steps: usize,
     /// Groupings of this sink so far: they are named apart from the steps without a memory, so that these can change.
     pub(super) groups: usize,
+    /// Groupings that emit rows which changed, up to the first step behind them.
+    pub(super) upserts: BTreeMap<NodeId, Aggregate>,
 }
 
 impl Planner {
@@ -134,6 +137,7 @@ impl Planner {
             mode: SinkMode::Append,
             steps: 0,
             groups: 0,
+            upserts: BTreeMap::new(),
         }
     }
 
@@ -245,6 +249,7 @@ impl Planner {
             other => other.clone(),
         };
         let predicate = predicate.map(physical).transpose()?;
+        self.note_reads(from.upstream.node, &made);
         if let (None, Some(columns)) = (&predicate, plain_columns(&made)) {
             return Ok(Translated { upstream: from.upstream, columns, times, kind });
         }
@@ -252,6 +257,13 @@ impl Planner {
         let name = if step.is_filter() { "filter" } else { "project" };
         let made = self.step(name, from.upstream, |id| NodeKind::Transform(Arc::new(step.named(id))), output_schema(schema));
         Ok(Translated { times, kind, ..made })
+    }
+
+    /// Tells a grouping that emits changed rows what is read of them: a condition is on keys, which never change.
+    fn note_reads(&mut self, node: NodeId, read: &[Arc<dyn PhysicalExpr>]) {
+        if let Some(grouping) = self.upserts.remove(&node) {
+            self.nodes[node.0].kind = NodeKind::Operator(Arc::new(grouping.reading(read)));
+        }
     }
 
     fn unnest(&mut self, unnest: &datafusion_expr::Unnest) -> Result<Translated> {

@@ -15,7 +15,7 @@ fn value(expression: &Arc<dyn PhysicalExpr>, time: Timestamp) -> Option<ScalarVa
 }
 
 /// Whether the expression reads the clock.
-pub(super) fn reads_clock(expression: &Arc<dyn PhysicalExpr>) -> bool {
+pub(crate) fn reads_clock(expression: &Arc<dyn PhysicalExpr>) -> bool {
     let mut found = false;
     let walked = expression.apply(|part| {
         found = value(part, Timestamp(0)).is_some();

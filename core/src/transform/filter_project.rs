@@ -161,7 +161,7 @@ impl fmt::Display for Sql<'_> {
 }
 
 /// The positions of the columns that expressions read, ascending.
-pub(super) fn columns_of(expressions: &[Arc<dyn PhysicalExpr>]) -> Vec<usize> {
+pub(crate) fn columns_of(expressions: &[Arc<dyn PhysicalExpr>]) -> Vec<usize> {
     let mut columns = BTreeSet::new();
     for expression in expressions {
         // The visit itself never fails.

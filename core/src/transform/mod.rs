@@ -11,9 +11,9 @@ mod static_join;
 mod static_query;
 mod unnest;
 
-pub(crate) use clock::at as at_time;
+pub(crate) use clock::{at as at_time, reads_clock};
 pub use filter_project::FilterProject;
-pub(crate) use filter_project::Sql;
+pub(crate) use filter_project::{Sql, columns_of};
 pub use map_batches::{BatchFunction, MapBatches};
 pub use static_join::{StaticJoin, StaticJoinSpec};
 pub use static_query::{StaticQuery, StaticStep, StaticStepKind};

@@ -14,7 +14,6 @@ mod checkpoint;
 mod closing;
 mod input;
 
-use super::calls::CallSpec;
 use super::groups::{Groups, Remember};
 use super::spec::{Aggregate, Emit, GroupTime, expiries};
 use crate::batch::BatchContext;
@@ -86,8 +85,7 @@ impl Windowed {
         match self.units.entry(unit) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
-                let compares = self.spec.emit == Emit::Updated && !self.spec.calls.iter().any(CallSpec::changes_with_every_row);
-                let remember = if compares { Remember::Results } else { Remember::Nothing };
+                let remember = if self.spec.compares() { Remember::Reads(Arc::clone(&self.spec), unit) } else { Remember::Nothing };
                 Ok(entry.insert(Groups::new(&self.key_types, &self.spec.calls, remember)?))
             }
         }
