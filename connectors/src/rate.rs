@@ -16,7 +16,7 @@ use waterclock_core::id::PartitionId;
 use waterclock_core::source::{
     Cut, CutLimits, Fetch, Morsel, Morsels, Offset, Origin, PartitionCut, Positions, Scan, Skipped, Source, SourceCapabilities, Split,
 };
-use waterclock_core::state::{StateChange, StateLayer};
+use waterclock_core::state::StateLayer;
 use waterclock_core::time::Timestamp;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -152,7 +152,7 @@ impl Source for RateSource {
         Ok(Cut { partitions: vec![partition], more: end < due, lag: Some(due - end) })
     }
 
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         Ok(Vec::new())
     }
 

@@ -10,7 +10,7 @@
 
 use crate::batch::BatchContext;
 use crate::error::Result;
-use crate::state::{KeyGroupRange, StateChange, StateLayer};
+use crate::state::{KeyGroupRange, StateLayer};
 use crate::time::{Timestamp, Watermark};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -87,7 +87,7 @@ pub trait Operator: Send {
     fn next_timer(&self) -> Option<Timestamp>;
 
     /// What changed since the last checkpoint. Called after every batch, before the next one mutates.
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>>;
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>>;
 
     /// Takes state back: each table once and whole, with the rows of this instance's key groups only, and the output's watermark as it
     /// was. Rows that the watermark has passed may still be there. Called once, on a new instance.

@@ -17,7 +17,7 @@
 
 use crate::error::{Error, Result};
 use crate::id::{PartitionId, SourceId};
-use crate::state::{StateChange, StateLayer};
+use crate::state::StateLayer;
 use crate::storage::Location;
 use crate::time::Timestamp;
 use arrow::array::RecordBatch;
@@ -167,7 +167,7 @@ pub trait Source: Send {
     }
 
     /// What the last cut changed in the source's state; none if the ranges say it all.
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>>;
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>>;
 
     /// The pieces of a cut, in the order of its rows. Must not depend on the source's position: the cut may be an old one.
     fn splits(&self, cut: &Cut, scan: &Arc<Scan>) -> Result<Vec<Box<dyn Split>>>;

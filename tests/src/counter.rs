@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
-use waterclock_core::state::{KeyGroupRange, StateChange, StateLayer, StateTable, merge};
+use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -151,7 +151,7 @@ impl Operator for Counter {
         self.keys.values().filter_map(|count| count.due).min().map(Timestamp)
     }
 
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         let changed = std::mem::take(&mut self.changed);
         if changed.is_empty() {
             return Ok(Vec::new());

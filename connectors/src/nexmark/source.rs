@@ -13,7 +13,7 @@ use waterclock_core::source::{
     Cut, CutLimits, Fetch, Morsel, Morsels, Offset, Origin, PartitionCut, Positions, Scan, Skipped, Source, SourceCapabilities,
     SourceSettings, Split,
 };
-use waterclock_core::state::{StateChange, StateLayer};
+use waterclock_core::state::StateLayer;
 use waterclock_core::time::{Timestamp, parse_duration};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -182,7 +182,7 @@ impl Source for NexmarkSource {
         Ok(Cut { partitions: vec![partition], more: lag != Some(0), lag })
     }
 
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         Ok(Vec::new())
     }
 

@@ -30,7 +30,7 @@ use waterclock_core::connector::TableDefinition;
 use waterclock_core::id::PartitionId;
 use waterclock_core::options::Options;
 use waterclock_core::source::{Cut, CutLimits, Fetch, Offset, PartitionCut, Place, Position, Scan, Source, SourceCapabilities, Split};
-use waterclock_core::state::{StateChange, StateLayer};
+use waterclock_core::state::StateLayer;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// Bytes that are held, about, before they are cut; the thread that reads may hold as many again.
@@ -210,7 +210,7 @@ impl Source for StdinSource {
         Ok(())
     }
 
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         Ok(Vec::new())
     }
 

@@ -12,7 +12,7 @@ use super::{ProcessFunction, TimeDomain, Timer};
 use crate::batch::BatchContext;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::{Operator, OperatorFactory, Output, Port};
-use crate::state::{KeyGroupRange, StateChange, StateLayer, canonical_key};
+use crate::state::{KeyGroupRange, StateLayer, canonical_key};
 use crate::time::{Timestamp, Watermark};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
@@ -275,7 +275,7 @@ impl<F: ProcessFunction> Operator for ProcessOperator<F> {
         self.memory.tables.iter().filter_map(|table| table.next_timer()).chain(timer).min()
     }
 
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         let mut changes = Vec::new();
         for table in &mut self.memory.tables {
             changes.extend(table.checkpoint(&self.keys)?);

@@ -9,7 +9,7 @@ use super::codec::Codec;
 use super::keys::{Key, Keys};
 use super::{TimeDomain, Ttl};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::state::{StateChange, StateLayer, StateTable};
+use crate::state::{StateLayer, StateTable};
 use crate::time::{Timestamp, Watermark};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
@@ -232,7 +232,7 @@ pub(super) trait AnyTable: Any + Send {
     fn next_timer(&self) -> Option<Timestamp>;
 
     /// What changed since the last call.
-    fn checkpoint(&mut self, keys: &Keys) -> Result<Option<StateChange>>;
+    fn checkpoint(&mut self, keys: &Keys) -> Result<Option<StateLayer>>;
 
     fn restore(&mut self, layer: &StateLayer, keys: &Keys) -> Result<()>;
 }
@@ -269,7 +269,7 @@ impl<P: Stored + Ord + Clone, T: Stored> AnyTable for Table<P, T> {
         self.by_expiry.first().map(|(expires, ..)| Timestamp(*expires))
     }
 
-    fn checkpoint(&mut self, keys: &Keys) -> Result<Option<StateChange>> {
+    fn checkpoint(&mut self, keys: &Keys) -> Result<Option<StateLayer>> {
         let is_there = |(key, place): &(Key, P)| self.entries.get(key).is_some_and(|of_key| of_key.contains_key(place));
         let worth_saying = |(changed, stored): (&(Key, P), &bool)| (*stored || is_there(changed)).then(|| changed.clone());
         let changed: Vec<(Key, P)> = self.changed.iter().filter_map(worth_saying).collect();

@@ -5,7 +5,7 @@ use super::TimeDomain;
 use super::keys::{Key, Keys};
 use super::table::free_name;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::state::{StateChange, StateLayer, StateTable};
+use crate::state::{StateLayer, StateTable};
 use crate::time::Timestamp;
 use arrow::array::{AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
@@ -65,7 +65,7 @@ impl Timers {
         self.waiting.first().map(|(time, _)| *time)
     }
 
-    pub(super) fn checkpoint(&mut self, keys: &Keys) -> Result<Option<StateChange>> {
+    pub(super) fn checkpoint(&mut self, keys: &Keys) -> Result<Option<StateLayer>> {
         let changed = std::mem::take(&mut self.changed).into_iter();
         let is_set = |key: &Key, time: i64| self.waiting.contains(&(time, key.clone()));
         let now = changed.map(|((key, time), stored)| (is_set(&key, time), stored, key, time));

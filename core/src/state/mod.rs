@@ -1,9 +1,9 @@
 //! State: keyed tables whose changes are checkpointed.
 //!
 //! An operator (or a source) keeps any number of named tables. A table is a set of rows with a key: the first
-//! `key_columns` columns. A [`StateChange`] is what a batch changed in one table: the new rows of the keys that changed, and the
-//! keys that went. Changes pile up as [`StateLayer`]s; a later layer wins over an earlier one, key by key. Layers can be merged
-//! without the operator that wrote them ([`merge()`]), which is how chains are kept short.
+//! `key_columns` columns. A [`StateLayer`] is what a batch changed in one table: the new rows of the keys that changed, and the
+//! keys that went. Layers pile up, and a later one wins over an earlier one, key by key. They can be merged without the operator that wrote
+//! them ([`merge()`]), which is how chains are kept short.
 //!
 //! The first columns of every table of a keyed operator are the operator's key, in the order of its key expressions, whatever else belongs
 //! to the table's own key: so a row's owner can be told from the row. A row's key group, a number below [`KEY_GROUPS`], decides which task
@@ -63,9 +63,6 @@ pub struct StateLayer {
     /// For each row, whether the key went.
     pub removed: BooleanArray,
 }
-
-/// A layer on its way into a checkpoint.
-pub type StateChange = StateLayer;
 
 impl StateLayer {
     /// When the last of its rows expires; none if a row stays until it is removed, or if there is no row.

@@ -20,7 +20,7 @@ use waterclock_core::plan::{NodeId, NodeKind, Plan, Upstream};
 use waterclock_core::sink::{Attempt, Manifest, Sink, SinkContext, SinkMode, Staging};
 use waterclock_core::source::{Cut, CutLimits, PartitionCut, Scan, Source, SourceCapabilities, SourceSettings, Split};
 use waterclock_core::sql::{SqlContext, plan_sql};
-use waterclock_core::state::{StateChange, StateLayer};
+use waterclock_core::state::StateLayer;
 use waterclock_core::storage::Storage;
 use waterclock_core::time::Timestamp;
 
@@ -52,7 +52,7 @@ impl Source for NoRows {
         Ok(Cut::empty())
     }
 
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         Ok(Vec::new())
     }
 

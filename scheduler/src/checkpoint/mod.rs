@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use waterclock_core::Result;
 use waterclock_core::id::{Checksum, OperatorId, Seq, SourceId};
-use waterclock_core::state::{StateChange, StateLayer, StateTable, encode_layer, merge};
+use waterclock_core::state::{StateLayer, StateTable, encode_layer, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 
 /// So many bytes of changes, at most, stand in a record: the smallest ones.
@@ -171,7 +171,7 @@ impl Tables {
     /// `Corrupt` if a layer that is merged is damaged or missing, `Unavailable` if it can't be read or its like not be stored.
     pub fn stage(
         &self,
-        changes: Vec<(Owner, StateChange)>,
+        changes: Vec<(Owner, StateLayer)>,
         watermarks: &BTreeMap<Owner, Watermark>,
         writer: &Writer,
         loader: &Loader,
@@ -183,7 +183,7 @@ impl Tables {
             chain.retain(|layer| layer.reference.dead_at.is_none_or(|dead| Watermark::At(dead) > watermark(owner)));
         }
         let mut useless: Vec<Path> = merger.take()?.and_then(|merged| living.put_in_place(merged)).into_iter().collect();
-        let mut by_table: BTreeMap<TableKey, Vec<StateChange>> = BTreeMap::new();
+        let mut by_table: BTreeMap<TableKey, Vec<StateLayer>> = BTreeMap::new();
         for (owner, change) in changes.into_iter().filter(|(_, change)| change.rows.num_rows() > 0) {
             by_table.entry((owner, change.table.clone())).or_default().push(change);
         }
@@ -206,7 +206,7 @@ impl Tables {
     fn put_on_top(
         &self,
         key: TableKey,
-        changes: Vec<StateChange>,
+        changes: Vec<StateLayer>,
         watermark: Watermark,
         loader: &Loader,
         merger: &Merger,

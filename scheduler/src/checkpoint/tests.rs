@@ -14,12 +14,12 @@ use waterclock_core::storage::{Access, Location, Storage, Store, StoreOptions};
 /// A change of some keys; none means that the key goes.
 type Change = BTreeMap<i64, Option<String>>;
 
-fn layer(change: &Change) -> StateChange {
+fn layer(change: &Change) -> StateLayer {
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(change.keys().copied()));
     let values: ArrayRef = Arc::new(change.values().cloned().collect::<StringArray>());
     let rows = RecordBatch::try_from_iter_with_nullable([("k", keys, false), ("v", values, true)]).unwrap();
     let removed = change.values().map(|value| Some(value.is_none())).collect::<BooleanArray>();
-    StateChange { table: StateTable::new("t", 1), rows, removed }
+    StateLayer { table: StateTable::new("t", 1), rows, removed }
 }
 
 fn content(layers: &[StateLayer]) -> BTreeMap<i64, String> {

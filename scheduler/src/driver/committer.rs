@@ -20,14 +20,14 @@ use std::time::Duration;
 use waterclock_core::id::{BatchId, Epoch, SinkId};
 use waterclock_core::sink::{LaneFile, LaneOutput, Manifest, Sink, Staging};
 use waterclock_core::source::Cut;
-use waterclock_core::state::StateChange;
+use waterclock_core::state::StateLayer;
 use waterclock_core::time::Watermark;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// A batch that has run.
 pub(super) struct Work {
     pub draft: Draft,
-    pub changes: Vec<(Owner, StateChange)>,
+    pub changes: Vec<(Owner, StateLayer)>,
     pub outputs: Vec<StagedOutput>,
     /// How long cutting and running took.
     pub cut: Duration,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use waterclock_core::id::{SinkId, SourceId};
 use waterclock_core::plan::PlannedSource;
 use waterclock_core::source::{BadRow, Cut, CutLimits, PartitionCut, Scan, Source, Split};
-use waterclock_core::state::StateChange;
+use waterclock_core::state::StateLayer;
 use waterclock_core::storage::Store;
 use waterclock_core::time::Watermark;
 use waterclock_core::{Error, Result};
@@ -29,7 +29,7 @@ pub(crate) struct Input {
     scan: Arc<Scan>,
     limits: CutLimits,
     /// What cuts changed in the source's state that no batch has taken along yet.
-    changes: Vec<StateChange>,
+    changes: Vec<StateLayer>,
     /// Cuts of earlier drivers whose batch never came to be, oldest first.
     found: VecDeque<SpooledCut>,
 }
@@ -118,7 +118,7 @@ impl Input {
     }
 
     /// What the batch at hand takes along of the source's state.
-    pub fn take_changes(&mut self) -> impl Iterator<Item = (Owner, StateChange)> + use<> {
+    pub fn take_changes(&mut self) -> impl Iterator<Item = (Owner, StateLayer)> + use<> {
         let owner = Owner::Source(self.id.clone());
         std::mem::take(&mut self.changes).into_iter().map(move |change| (owner.clone(), change))
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::OperatorId;
 use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
-use waterclock_core::state::{KeyGroupRange, StateChange, StateLayer, StateTable, key_groups, merge};
+use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable, key_groups, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{ErrorKind, Result, ResultExt};
 
@@ -124,13 +124,13 @@ impl KeyedOperator {
     /// What the batch changed: at most one layer per table, with the tasks' changes in their order. Runs inside the pool.
     pub(super) fn checkpoint(&mut self) -> Result<OperatorOutput> {
         self.has_begun = false;
-        let changes: Result<Vec<Vec<StateChange>>> = self.tasks.par_iter_mut().map(|task| task.checkpoint()).collect();
+        let changes: Result<Vec<Vec<StateLayer>>> = self.tasks.par_iter_mut().map(|task| task.checkpoint()).collect();
         let changes = changes.map_err(|error| error.within(format!("operator '{}'", self.id)))?;
-        let mut tables: BTreeMap<StateTable, Vec<StateChange>> = BTreeMap::new();
+        let mut tables: BTreeMap<StateTable, Vec<StateLayer>> = BTreeMap::new();
         for change in changes.into_iter().flatten() {
             tables.entry(change.table.clone()).or_default().push(change);
         }
-        let tables: Vec<(StateTable, Vec<StateChange>)> = tables.into_iter().collect();
+        let tables: Vec<(StateTable, Vec<StateLayer>)> = tables.into_iter().collect();
         let changes = tables.into_par_iter().map(|(table, changes)| combine(table, &changes)).collect::<Result<_>>()?;
         Ok(OperatorOutput { watermark: self.watermark, late_rows: std::mem::take(&mut self.late_rows), changes })
     }
@@ -145,7 +145,7 @@ impl KeyedOperator {
 }
 
 /// Changes of different tasks: no key is in two of them.
-fn combine(table: StateTable, changes: &[StateChange]) -> Result<StateChange> {
+fn combine(table: StateTable, changes: &[StateLayer]) -> Result<StateLayer> {
     let combining = || format!("combining changes of the state table '{}'", table.name);
     let schema = changes[0].rows.schema();
     let rows = concat_batches(&schema, changes.iter().map(|change| &change.rows)).or_error(ErrorKind::Internal, combining)?;

@@ -34,7 +34,7 @@ use waterclock_core::memory::MemoryBudget;
 use waterclock_core::plan::{NodeId, NodeKind, Plan, Upstream};
 use waterclock_core::sink::{LaneOutput, Staging};
 use waterclock_core::source::{BadRow, Split};
-use waterclock_core::state::{StateChange, StateLayer};
+use waterclock_core::state::StateLayer;
 use waterclock_core::storage::Storage;
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
@@ -115,7 +115,7 @@ pub struct OperatorOutput {
     /// Rows that it dropped because they came late.
     pub late_rows: u64,
     /// What changed in its state: at most one layer per table.
-    pub changes: Vec<StateChange>,
+    pub changes: Vec<StateLayer>,
 }
 
 /// An operator's state as a checkpoint holds it.

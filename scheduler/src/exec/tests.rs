@@ -128,7 +128,7 @@ impl Operator for Counting {
     fn next_timer(&self) -> Option<Timestamp> {
         self.0.values().max().map(|count| Timestamp(*count))
     }
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         let mut changed = std::mem::take(&mut self.1);
         changed.sort_unstable();
         changed.dedup();

@@ -43,7 +43,7 @@ use waterclock_core::options::Options;
 use waterclock_core::source::{
     Cut, CutLimits, Offset, PartitionCut, Place, Position, Scan, Source, SourceCapabilities, SourceSettings, Split,
 };
-use waterclock_core::state::{StateChange, StateLayer};
+use waterclock_core::state::StateLayer;
 use waterclock_core::storage::{Location, Storage, StoreOptions};
 use waterclock_core::time::Timestamp;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
@@ -225,7 +225,7 @@ impl Source for FileSource {
         Ok(Cut { partitions: vec![cut], more: taken.more, lag: Some(taken.waiting) })
     }
 
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         self.seen.checkpoint()
     }
 

@@ -5,7 +5,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArra
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use waterclock_core::state::{StateChange, StateLayer, StateTable, merge};
+use waterclock_core::state::{StateLayer, StateTable, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -69,7 +69,7 @@ impl SeenSet {
     }
 
     /// What changed since the last call, as a layer.
-    pub(super) fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    pub(super) fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         let changed = std::mem::take(&mut self.changed);
         let entries: Vec<&Entry> = changed.iter().filter_map(|path| self.files.get(path)).collect();
         if entries.is_empty() {

@@ -6,7 +6,7 @@ use super::super::spec::{state_rows, times};
 use super::Sessions;
 use super::session::{Session, expiry};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::state::{StateChange, StateLayer, StateTable};
+use crate::state::{StateLayer, StateTable};
 use crate::window::Window;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::{concat, filter_record_batch};
@@ -38,7 +38,7 @@ impl Sessions {
     }
 
     /// Sessions that the batch changed, and the rows of those that stand at another place now.
-    pub(super) fn changes(&mut self) -> Result<Option<StateChange>> {
+    pub(super) fn changes(&mut self) -> Result<Option<StateLayer>> {
         let (mut rows, mut slots) = (Vec::new(), Vec::new());
         for key in std::mem::take(&mut self.changed) {
             for session in self.sessions[key as usize].iter_mut().filter(|session| session.changed) {

@@ -17,7 +17,7 @@ use super::spec::{Aggregate, Emit, GroupTime, evaluate, times};
 use crate::batch::BatchContext;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::{Operator, Output, Port};
-use crate::state::{StateChange, StateLayer};
+use crate::state::StateLayer;
 use crate::time::{Timestamp, Watermark};
 use crate::window::{Window, check_times};
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -252,7 +252,7 @@ impl Operator for Sessions {
         self.spec.timer(self.by_expiry.first_key_value().map(|(expiry, _)| *expiry))
     }
 
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         let changes = self.changes()?;
         self.slots.forget_added();
         Ok(changes.into_iter().collect())

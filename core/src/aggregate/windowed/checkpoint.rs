@@ -7,7 +7,7 @@ use super::super::groups::Groups;
 use super::super::spec::{GroupTime, expiries, state_rows, times};
 use super::{WHOLE, Windowed};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::state::{StateChange, StateLayer, StateTable};
+use crate::state::{StateLayer, StateTable};
 use crate::window::Window;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{concat, take_record_batch};
@@ -20,7 +20,7 @@ const DISTINCT: &str = "distinct-";
 
 impl Windowed {
     /// What the batch changed of the groups.
-    pub(super) fn changed_groups(&self) -> Result<Option<StateChange>> {
+    pub(super) fn changed_groups(&self) -> Result<Option<StateLayer>> {
         let mut parts = Vec::new();
         let mut states = 0;
         for (unit, groups) in &self.units {
@@ -46,7 +46,7 @@ impl Windowed {
     }
 
     /// The values that the batch added to DISTINCT calls.
-    pub(super) fn changed_values(&mut self) -> Result<Vec<StateChange>> {
+    pub(super) fn changed_values(&mut self) -> Result<Vec<StateLayer>> {
         let mut added = Vec::new();
         for (unit, groups) in &mut self.units {
             added.extend(groups.take_added()?.into_iter().map(|(call, slots, values)| (*unit, call, slots, values)));
@@ -59,7 +59,7 @@ impl Windowed {
         parts.into_iter().filter_map(|part| change(part).transpose()).collect()
     }
 
-    fn change(&self, table: StateTable, names: Vec<String>, parts: Vec<Vec<ArrayRef>>) -> Result<Option<StateChange>> {
+    fn change(&self, table: StateTable, names: Vec<String>, parts: Vec<Vec<ArrayRef>>) -> Result<Option<StateLayer>> {
         let Some(width) = parts.first().map(Vec::len) else { return Ok(None) };
         let column = |index: usize| {
             let arrays: Vec<&dyn Array> = parts.iter().map(|part| part[index].as_ref()).collect();

@@ -19,7 +19,7 @@ use super::spec::{Aggregate, Emit, GroupTime, expiries};
 use crate::batch::BatchContext;
 use crate::error::Result;
 use crate::operator::{Operator, Output, Port};
-use crate::state::{StateChange, StateLayer};
+use crate::state::StateLayer;
 use crate::time::{Timestamp, Watermark};
 use crate::window::{Window, WindowSpec};
 use arrow::array::RecordBatch;
@@ -141,8 +141,8 @@ impl Operator for Windowed {
         self.spec.timer(ends.chain(self.by_expiry.first_key_value().map(|(expiry, _)| *expiry)).min())
     }
 
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
-        let mut changes: Vec<StateChange> = self.changed_groups()?.into_iter().collect();
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
+        let mut changes: Vec<StateLayer> = self.changed_groups()?.into_iter().collect();
         changes.extend(self.changed_values()?);
         self.units.values_mut().for_each(Groups::forget_changes);
         Ok(changes)

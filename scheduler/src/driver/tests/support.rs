@@ -22,7 +22,7 @@ use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
 use waterclock_core::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource, TimeBound, Upstream};
 use waterclock_core::sink::*;
 use waterclock_core::source::*;
-use waterclock_core::state::{KeyGroupRange, StateChange, StateLayer, StateTable};
+use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable};
 use waterclock_core::storage::{Access, Location, Storage, Store, StoreOptions};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{Error, Result};
@@ -136,7 +136,7 @@ impl Source for NumberSource {
         self.held.insert(cut.partitions[0].start.0.as_i64().unwrap(), serde_json::from_slice(&bytes).unwrap());
         Ok(())
     }
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         if self.changed.is_empty() {
             return Ok(Vec::new());
         }
@@ -236,7 +236,7 @@ impl Operator for Counting {
     fn next_timer(&self) -> Option<Timestamp> {
         None
     }
-    fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
         let mut changed = std::mem::take(&mut self.2);
         changed.sort_unstable();
         changed.dedup();
