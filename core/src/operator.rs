@@ -10,7 +10,7 @@
 
 use crate::batch::BatchContext;
 use crate::error::Result;
-use crate::state::{KeyGroupRange, StateLayer};
+use crate::state::StateLayer;
 use crate::time::{Timestamp, Watermark};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -103,8 +103,8 @@ pub trait OperatorFactory: Send + Sync + fmt::Debug {
     /// The columns of each output port. Port 0 is the main output, others are side outputs.
     fn outputs(&self) -> Vec<SchemaRef>;
 
-    /// A new instance, without state, for a range of key groups.
-    fn create(&self, groups: KeyGroupRange) -> Result<Box<dyn Operator>>;
+    /// A new instance, without state.
+    fn create(&self) -> Result<Box<dyn Operator>>;
 
     /// What the stored state means, in words: a program whose operator of the same id says otherwise is refused.
     fn fingerprint(&self) -> String;

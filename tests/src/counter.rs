@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
-use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable, merge};
+use waterclock_core::state::{StateLayer, StateTable, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -49,7 +49,7 @@ impl OperatorFactory for CounterFactory {
         vec![Self::output()]
     }
 
-    fn create(&self, _groups: KeyGroupRange) -> Result<Box<dyn Operator>> {
+    fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Counter { idle: self.idle, keys: BTreeMap::new(), touched: BTreeSet::new(), changed: BTreeSet::new() }))
     }
 

@@ -7,7 +7,6 @@ use super::sessions::Sessions;
 use super::windowed::Windowed;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::{Operator, OperatorFactory, Output, Port};
-use crate::state::KeyGroupRange;
 use crate::time::{Timestamp, Watermark};
 use crate::window::{Window, WindowSpec, is_window_type};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, TimestampMicrosecondArray};
@@ -271,7 +270,7 @@ impl OperatorFactory for Aggregate {
         vec![Arc::clone(&self.schema)]
     }
 
-    fn create(&self, _groups: KeyGroupRange) -> Result<Box<dyn Operator>> {
+    fn create(&self) -> Result<Box<dyn Operator>> {
         let spec = Arc::new(self.clone());
         match self.time {
             GroupTime::Window { spec: WindowSpec::Session { gap }, .. } => Ok(Box::new(Sessions::new(spec, gap)?)),

@@ -12,7 +12,7 @@ use super::{ProcessFunction, TimeDomain, Timer};
 use crate::batch::BatchContext;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::{Operator, OperatorFactory, Output, Port};
-use crate::state::{KeyGroupRange, StateLayer, canonical_key};
+use crate::state::{StateLayer, canonical_key};
 use crate::time::{Timestamp, Watermark};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
@@ -116,7 +116,7 @@ impl<F: ProcessFunction> OperatorFactory for Factory<F> {
         vec![Arc::clone(&self.output)]
     }
 
-    fn create(&self, _groups: KeyGroupRange) -> Result<Box<dyn Operator>> {
+    fn create(&self) -> Result<Box<dyn Operator>> {
         let memory = Memory {
             tables: self.states.iter().map(|make| make()).collect(),
             event_timers: Timers::new(TimeDomain::EventTime),

@@ -5,7 +5,6 @@ use crate::error::{ErrorKind, Result, ResultExt};
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait, StructArray};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type};
 use arrow::row::{RowConverter, SortField};
-use std::ops::Range;
 use std::sync::Arc;
 
 type Half = <Float16Type as ArrowPrimitiveType>::Native;
@@ -22,28 +21,10 @@ impl KeyGroup {
     fn of(hash: u64) -> Self {
         Self(((hash >> 32) % u64::from(KEY_GROUPS)) as u16)
     }
-}
 
-/// A contiguous range of key groups.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyGroupRange(pub Range<u16>);
-
-impl KeyGroupRange {
-    /// All key groups.
-    pub fn all() -> Self {
-        Self(0..KEY_GROUPS)
-    }
-
-    /// All key groups, cut into so many ranges of nearly the same size.
-    pub fn divide(tasks: u16) -> Vec<Self> {
-        let tasks = u32::from(tasks.clamp(1, KEY_GROUPS));
-        let bound = |task: u32| u16::try_from(task * u32::from(KEY_GROUPS) / tasks).unwrap_or(KEY_GROUPS);
-        (0..tasks).map(|task| Self(bound(task)..bound(task + 1))).collect()
-    }
-
-    /// Whether the group belongs to the range.
-    pub fn contains(&self, group: KeyGroup) -> bool {
-        self.0.contains(&group.0)
+    /// The task that owns it, of so many. Each owns a range of groups, all of nearly the same size.
+    pub fn task(self, tasks: usize) -> usize {
+        usize::from(self.0) * tasks / usize::from(KEY_GROUPS)
     }
 }
 
@@ -127,11 +108,14 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn ranges_cover_every_group_once() {
-        for tasks in [1, 2, 3, 7, 16, 256, 300] {
-            let ranges = KeyGroupRange::divide(tasks);
-            for group in 0..KEY_GROUPS {
-                assert_eq!(ranges.iter().filter(|range| range.contains(KeyGroup(group))).count(), 1);
+    fn each_task_owns_a_range_of_groups_all_of_nearly_the_same_size() {
+        for tasks in [1, 2, 3, 7, 16, 100, 256] {
+            let owners: Vec<usize> = (0..KEY_GROUPS).map(|group| KeyGroup(group).task(tasks)).collect();
+            assert!(owners.is_sorted(), "{tasks} tasks");
+            let share = usize::from(KEY_GROUPS) / tasks;
+            for task in 0..tasks {
+                let owned = owners.iter().filter(|owner| **owner == task).count();
+                assert!(owned == share || owned == share + 1, "task {task} of {tasks} owns {owned} groups");
             }
         }
     }

@@ -15,7 +15,7 @@ mod merge;
 mod number_key;
 
 pub use codec::{decode_layer, encode_layer};
-pub use key::{KEY_GROUPS, KeyGroup, KeyGroupRange, canonical_key, key_groups};
+pub use key::{KEY_GROUPS, KeyGroup, canonical_key, key_groups};
 pub use merge::merge;
 pub(crate) use number_key::{NumberKey, are_numbers, number_columns, number_keys};
 

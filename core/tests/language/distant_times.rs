@@ -7,7 +7,6 @@ use waterclock_core::batch::BatchContext;
 use waterclock_core::id::BatchId;
 use waterclock_core::operator::{Output, Port};
 use waterclock_core::plan::NodeKind;
-use waterclock_core::state::KeyGroupRange;
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{Error, ErrorKind, Result};
 
@@ -37,7 +36,7 @@ fn grouped(window: &str, mode: &str, times: &[i64]) -> Result<Vec<String>> {
         match &node.kind {
             NodeKind::Transform(step) => batch = Arc::clone(step).for_batch(&context)?.apply(batch)?,
             NodeKind::Operator(factory) => {
-                let mut operator = factory.create(KeyGroupRange::all())?;
+                let mut operator = factory.create()?;
                 let mut output = Output::default();
                 operator.begin(&context);
                 operator.process(Port(0), batch, &mut output)?;

@@ -11,7 +11,7 @@ use waterclock_core::batch::BatchContext;
 use waterclock_core::id::BatchId;
 use waterclock_core::operator::{Operator, Output, Port};
 use waterclock_core::plan::{NodeKind, Plan};
-use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable, decode_layer, encode_layer, merge};
+use waterclock_core::state::{StateLayer, StateTable, decode_layer, encode_layer, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 
 /// An operator, and what it has checkpointed.
@@ -31,7 +31,7 @@ pub struct Running {
 
 fn create(plan: &Plan, node: usize) -> Result<Box<dyn Operator>> {
     let NodeKind::Operator(factory) = &plan.nodes[node].kind else { panic!("{} has no memory", plan.nodes[node].id) };
-    factory.create(KeyGroupRange::all())
+    factory.create()
 }
 
 impl Running {

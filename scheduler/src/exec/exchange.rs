@@ -4,12 +4,12 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use datafusion_physical_expr::PhysicalExpr;
 use std::sync::Arc;
-use waterclock_core::state::{KEY_GROUPS, KeyGroup, key_groups};
+use waterclock_core::state::{KeyGroup, key_groups};
 use waterclock_core::{ErrorKind, Result, ResultExt};
 
 /// Into how many tasks an operator with keys is divided. Fixed, so that the order of its output does not depend on the number of
 /// threads; well above the threads of one machine's pool would be waste, well below would leave them idle.
-pub(super) const TASKS: u16 = 16;
+pub(super) const TASKS: usize = 16;
 
 /// The rows of one batch for each task, in their order.
 pub(super) fn partition(rows: &RecordBatch, keys: &[Arc<dyn PhysicalExpr>], tasks: usize) -> Result<Vec<RecordBatch>> {
@@ -29,35 +29,8 @@ pub(super) fn partition(rows: &RecordBatch, keys: &[Arc<dyn PhysicalExpr>], task
 pub(super) fn split(rows: &RecordBatch, groups: &[KeyGroup], tasks: usize) -> Result<Vec<RecordBatch>> {
     let mut indices: Vec<Vec<u32>> = vec![Vec::new(); tasks];
     for (row, group) in (0u32..).zip(groups) {
-        indices[task_of(*group, tasks)].push(row);
+        indices[group.task(tasks)].push(row);
     }
     let take = |rows_of_task: Vec<u32>| take_record_batch(rows, &UInt32Array::from(rows_of_task));
     indices.into_iter().map(take).collect::<Result<_, _>>().or_error(ErrorKind::Internal, || "dividing rows among tasks".into())
-}
-
-/// The task that owns a group, of so many; agrees with [`KeyGroupRange::divide`](waterclock_core::state::KeyGroupRange::divide).
-fn task_of(group: KeyGroup, tasks: usize) -> usize {
-    let mut task = usize::from(group.0) * tasks / usize::from(KEY_GROUPS);
-    // The ranges' bounds are rounded down, so a group can lie one range further than the product says.
-    while usize::from(group.0) >= (task + 1) * usize::from(KEY_GROUPS) / tasks {
-        task += 1;
-    }
-    task
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use waterclock_core::state::KeyGroupRange;
-
-    #[test]
-    fn tasks_own_the_ranges_that_keys_are_divided_into() {
-        for tasks in [1u16, 2, 3, 7, 16, 100, 256] {
-            let ranges = KeyGroupRange::divide(tasks);
-            for group in (0..KEY_GROUPS).map(KeyGroup) {
-                let owner = ranges.iter().position(|range| range.contains(group));
-                assert_eq!(owner, Some(task_of(group, usize::from(tasks))), "{group:?} of {tasks}");
-            }
-        }
-    }
 }

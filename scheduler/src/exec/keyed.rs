@@ -15,7 +15,7 @@ use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::OperatorId;
 use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
-use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable, key_groups, merge};
+use waterclock_core::state::{StateLayer, StateTable, key_groups, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{ErrorKind, Result, ResultExt};
 
@@ -38,8 +38,7 @@ impl KeyedOperator {
     /// New instances without state.
     pub(super) fn new(id: OperatorId, factory: Arc<dyn OperatorFactory>) -> Result<Self> {
         let tasks = if factory.keys().iter().all(Vec::is_empty) { 1 } else { TASKS };
-        let create = |groups| factory.create(groups);
-        let tasks = KeyGroupRange::divide(tasks).into_iter().map(create).collect::<Result<_>>()?;
+        let tasks = (0..tasks).map(|_| factory.create()).collect::<Result<_>>()?;
         Ok(Self { id, factory, tasks, watermark: Watermark::Unknown, has_begun: false, late_rows: 0 })
     }
 

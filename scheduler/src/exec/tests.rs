@@ -16,7 +16,7 @@ use waterclock_core::sink::{Lane, LaneWriter, Manifest, SinkMode, SinkSettings};
 use waterclock_core::source::{
     CutLimits, Fetch, Morsel, Morsels, OnBadRow, Origin, Place, Position, Positions, Scan, Skipped, SourceSettings,
 };
-use waterclock_core::state::{KeyGroupRange, StateTable};
+use waterclock_core::state::StateTable;
 use waterclock_core::storage::Location;
 
 fn schema() -> SchemaRef {
@@ -99,7 +99,7 @@ impl OperatorFactory for Counts {
     fn outputs(&self) -> Vec<SchemaRef> {
         vec![schema()]
     }
-    fn create(&self, _: KeyGroupRange) -> Result<Box<dyn Operator>> {
+    fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Counting(BTreeMap::new(), Vec::new())))
     }
     fn fingerprint(&self) -> String {

@@ -17,7 +17,7 @@ use waterclock_core::operator::{Operator, OperatorFactory, Output, Port, Transfo
 use waterclock_core::pipeline::{Pipeline, Stream};
 use waterclock_core::plan::{Node, NodeKind};
 use waterclock_core::process::{ProcessFunction, States};
-use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable, decode_layer, encode_layer, merge};
+use waterclock_core::state::{StateLayer, StateTable, decode_layer, encode_layer, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 
 /// A row: a key, a time in microseconds, a value.
@@ -91,7 +91,7 @@ impl Planned {
     }
 
     pub fn start(&self) -> Machine {
-        let operator = self.factory.create(KeyGroupRange::all()).unwrap();
+        let operator = self.factory.create().unwrap();
         Machine { planned: self.clone(), operator, layers: BTreeMap::new(), batches: 0, watermark: Watermark::Unknown, late_rows: 0 }
     }
 }
@@ -159,7 +159,7 @@ impl Machine {
 
     /// Another instance that takes up what is stored.
     pub fn restart(&mut self) {
-        self.operator = self.planned.factory.create(KeyGroupRange::all()).unwrap();
+        self.operator = self.planned.factory.create().unwrap();
         self.operator.restore(&self.state(), self.watermark).unwrap();
     }
 

@@ -22,7 +22,7 @@ use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
 use waterclock_core::plan::{Node, NodeId, NodeKind, Plan, PlannedSink, PlannedSource, TimeBound, Upstream};
 use waterclock_core::sink::*;
 use waterclock_core::source::*;
-use waterclock_core::state::{KeyGroupRange, StateLayer, StateTable};
+use waterclock_core::state::{StateLayer, StateTable};
 use waterclock_core::storage::{Access, Location, Storage, Store, StoreOptions};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{Error, Result};
@@ -203,7 +203,7 @@ impl OperatorFactory for Counts {
     fn outputs(&self) -> Vec<SchemaRef> {
         vec![schema()]
     }
-    fn create(&self, _: KeyGroupRange) -> Result<Box<dyn Operator>> {
+    fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Counting(self.0, BTreeMap::new(), Vec::new())))
     }
     fn fingerprint(&self) -> String {
