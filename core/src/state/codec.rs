@@ -19,18 +19,45 @@ const KEY_COLUMNS: &str = "waterclock.key_columns";
 const EXPIRES: &str = "waterclock.expires";
 const REMOVED: &str = "_removed";
 
+impl StateLayer {
+    /// The rows in one piece, with a last column that says which keys went.
+    ///
+    /// # Errors
+    /// `Internal` if that column does not fit the rows.
+    pub fn to_batch(&self) -> Result<RecordBatch> {
+        let mut fields: Vec<Arc<Field>> = self.rows.schema().fields().to_vec();
+        fields.push(Arc::new(Field::new(REMOVED, DataType::Boolean, false)));
+        let mut columns = self.rows.columns().to_vec();
+        columns.push(Arc::new(self.removed.clone()) as ArrayRef);
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+            .or_error(ErrorKind::Internal, || format!("encoding the state table '{}'", self.table.name))
+    }
+
+    /// The layer of such rows.
+    ///
+    /// # Errors
+    /// `Corrupt` if the last column does not say which keys went.
+    pub fn from_batch(table: StateTable, batch: &RecordBatch) -> Result<Self> {
+        let failed = || format!("reading the state table '{}'", table.name);
+        let (removed, columns) = batch.columns().split_last().ok_or_else(|| Error::corrupt(failed()))?;
+        let removed: BooleanArray = removed.as_boolean_opt().ok_or_else(|| Error::corrupt(failed()))?.clone();
+        let fields = batch.schema().fields()[..columns.len()].to_vec();
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns.to_vec(), &options);
+        let rows = rows.or_error(ErrorKind::Corrupt, failed)?;
+        Ok(Self { table, rows, removed })
+    }
+}
+
 /// The layer as an Arrow IPC file.
 pub fn encode_layer(layer: &StateLayer) -> Result<Bytes> {
     let failed = || format!("encoding the state table '{}'", layer.table.name);
-    let mut fields: Vec<Arc<Field>> = layer.rows.schema().fields().to_vec();
-    fields.push(Arc::new(Field::new(REMOVED, DataType::Boolean, false)));
     let mut metadata =
         HashMap::from([(TABLE.to_owned(), layer.table.name.clone()), (KEY_COLUMNS.to_owned(), layer.table.key_columns.to_string())]);
     metadata.extend(layer.table.expires.map(|column| (EXPIRES.to_owned(), column.to_string())));
-    let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
-    let mut columns = layer.rows.columns().to_vec();
-    columns.push(Arc::new(layer.removed.clone()) as ArrayRef);
-    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).or_error(ErrorKind::Internal, failed)?;
+    let batch = layer.to_batch()?;
+    let schema = Arc::new(Schema::new_with_metadata(batch.schema().fields().clone(), metadata));
+    let batch = batch.with_schema(Arc::clone(&schema)).or_error(ErrorKind::Internal, failed)?;
     let mut bytes = Vec::new();
     let mut writer = FileWriter::try_new(&mut bytes, &schema).or_error(ErrorKind::Internal, failed)?;
     writer.write(&batch).and_then(|()| writer.finish()).or_error(ErrorKind::Internal, failed)?;
@@ -49,12 +76,7 @@ pub fn decode_layer(bytes: Bytes) -> Result<StateLayer> {
     let table = table_of(&schema)?;
     let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().or_error(ErrorKind::Corrupt, failed)?;
     let batch = concat_batches(&schema, &batches).or_error(ErrorKind::Corrupt, failed)?;
-    let (removed, columns) = batch.columns().split_last().ok_or_else(|| Error::corrupt(failed()))?;
-    let removed: BooleanArray = removed.as_boolean_opt().ok_or_else(|| Error::corrupt(failed()))?.clone();
-    let fields = schema.fields()[..columns.len()].to_vec();
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns.to_vec(), &options);
-    Ok(StateLayer { table, rows: rows.or_error(ErrorKind::Corrupt, failed)?, removed })
+    StateLayer::from_batch(table, &batch)
 }
 
 fn table_of(schema: &Schema) -> Result<StateTable> {

@@ -158,23 +158,5 @@ fn divide(layer: &StateLayer, keys: usize, tasks: usize) -> Result<Vec<StateLaye
         return Ok(vec![layer.clone()]);
     }
     let groups = key_groups(&layer.rows.columns()[..keys], layer.rows.num_rows())?;
-    let marked = with_removed(layer)?;
-    split(&marked, &groups, tasks)?.iter().map(|rows| without_removed(&layer.table, rows)).collect()
-}
-
-fn with_removed(layer: &StateLayer) -> Result<RecordBatch> {
-    use arrow::datatypes::{DataType, Field, Schema};
-    let mut fields = layer.rows.schema().fields().to_vec();
-    fields.push(Arc::new(Field::new("_removed", DataType::Boolean, true)));
-    let mut columns = layer.rows.columns().to_vec();
-    columns.push(Arc::new(layer.removed.clone()));
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).or_error(ErrorKind::Internal, || "dividing state".into())
-}
-
-fn without_removed(table: &StateTable, rows: &RecordBatch) -> Result<StateLayer> {
-    use arrow::array::AsArray;
-    let last = rows.num_columns() - 1;
-    let removed = rows.column(last).as_boolean().clone();
-    let rows = rows.project(&(0..last).collect::<Vec<_>>()).or_error(ErrorKind::Internal, || "dividing state".into())?;
-    Ok(StateLayer { table: table.clone(), rows, removed })
+    split(&layer.to_batch()?, &groups, tasks)?.iter().map(|rows| StateLayer::from_batch(layer.table.clone(), rows)).collect()
 }
