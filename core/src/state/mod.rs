@@ -66,7 +66,7 @@ pub struct StateLayer {
 
 impl StateLayer {
     /// When the last of its rows expires; none if a row stays until it is removed, or if there is no row.
-    pub fn expires(&self) -> Option<Timestamp> {
+    pub fn expires_at(&self) -> Option<Timestamp> {
         let times = self.rows.column(self.table.expires?).as_primitive_opt::<TimestampMicrosecondType>()?;
         (times.null_count() == 0).then(|| max(times).map(Timestamp)).flatten()
     }

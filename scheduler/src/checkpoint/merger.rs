@@ -185,7 +185,7 @@ fn run(loader: &Loader, request: Request, is_stopped: &AtomicBool) -> Result<Opt
         rows: merged.rows.num_rows() as u64,
         bytes: bytes.len() as u64,
         checksum: Checksum::of(&bytes),
-        dead_at: merged.expires(),
+        expires_at: merged.expires_at(),
         place: LayerPlace::Object(path.to_string()),
     };
     if stopped() {

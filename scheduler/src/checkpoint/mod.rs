@@ -97,7 +97,7 @@ struct NewLayer {
     /// How many layers of the chain it leaves below it.
     above: usize,
     rows: u64,
-    expires: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
     bytes: Bytes,
 }
 
@@ -180,7 +180,7 @@ impl Tables {
         let watermark = |owner: &Owner| watermarks.get(owner).copied().unwrap_or(Watermark::Unknown);
         let mut living = self.clone();
         for ((owner, _), chain) in &mut living.chains {
-            chain.retain(|layer| layer.reference.dead_at.is_none_or(|dead| Watermark::At(dead) > watermark(owner)));
+            chain.retain(|layer| layer.reference.expires_at.is_none_or(|expiry| Watermark::At(expiry) > watermark(owner)));
         }
         let mut useless: Vec<Path> = merger.take()?.and_then(|merged| living.put_in_place(merged)).into_iter().collect();
         let mut by_table: BTreeMap<TableKey, Vec<StateLayer>> = BTreeMap::new();
@@ -222,15 +222,15 @@ impl Tables {
         let mut sizes = sizes(&chain[fixed..]);
         sizes.push(bytes.len() as u64);
         let Merge::Now(merged) = compaction::plan(&sizes, merger.beside_from()) else {
-            let (rows, expires) = (change.rows.num_rows() as u64, change.expires());
-            return Ok(NewLayer { key, above: chain.len(), rows, expires, bytes });
+            let (rows, expires_at) = (change.rows.num_rows() as u64, change.expires_at());
+            return Ok(NewLayer { key, above: chain.len(), rows, expires_at, bytes });
         };
         let above = fixed + merged.start;
         let below = chain[above..].iter().map(|layer| layer.load(&key.0, loader));
         let layers: Vec<StateLayer> = below.chain([Ok(change)]).collect::<Result<_>>()?;
         let layer = merge(&layers, above == 0, watermark)?;
-        let (rows, expires) = (layer.rows.num_rows() as u64, layer.expires());
-        Ok(NewLayer { key, above, rows, expires, bytes: encode_layer(&layer)? })
+        let (rows, expires_at) = (layer.rows.num_rows() as u64, layer.expires_at());
+        Ok(NewLayer { key, above, rows, expires_at, bytes: encode_layer(&layer)? })
     }
 
     /// Puts a merged layer in the place of those that it stands for. Returns its path if they are no longer there.
@@ -286,7 +286,7 @@ impl Tables {
                 rows: layer.rows,
                 bytes: layer.bytes.len() as u64,
                 checksum: Checksum::of(&layer.bytes),
-                dead_at: layer.expires,
+                expires_at: layer.expires_at,
                 place,
             };
             let chain = tables.chains.entry(layer.key).or_default();

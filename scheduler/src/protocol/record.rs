@@ -253,9 +253,9 @@ pub struct LayerRef {
     pub bytes: u64,
     /// Its checksum.
     pub checksum: Checksum,
-    /// When the last of its rows dies: it is left out once the operator's watermark has reached this.
+    /// When the last of its rows expires: it is left out once the operator's watermark has reached this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dead_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
     /// Where it is.
     #[serde(flatten)]
     pub place: LayerPlace,

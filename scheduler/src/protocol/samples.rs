@@ -57,7 +57,7 @@ fn batch_record(batch: BatchId, previous: Option<BatchRef>, opened: Seq) -> Batc
         rows: 2,
         bytes: 12,
         checksum: Checksum::of(name.as_bytes()),
-        dead_at: None,
+        expires_at: None,
         place,
     };
     let source = SourceRecord {
