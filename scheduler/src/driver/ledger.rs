@@ -3,7 +3,7 @@
 use super::idleness::Idleness;
 use crate::checkpoint::{Owner, Tables};
 use crate::exec::SourceOutput;
-use crate::protocol::collect::{self, Outgoing};
+use crate::protocol::collect::{self, RetainedObjects};
 use crate::protocol::envelope::Stored;
 use crate::protocol::invariants::{self, Step};
 use crate::protocol::record::{BatchRecord, Body, OperatorRecord, PartitionRecord, Record, SinkRecord, SourceRecord, SpoolRef, Timings};
@@ -57,8 +57,8 @@ pub(super) struct Ledger {
     pub published: BTreeMap<SinkId, BatchId>,
     /// How many batches' state is kept.
     pub retain: NonZeroU64,
-    /// Objects of state that only earlier batches name.
-    pub outgoing: Outgoing,
+    /// The objects of state that are kept.
+    pub retained_objects: RetainedObjects,
     /// The fingerprint of the configuration.
     pub configuration: Checksum,
     /// The fingerprint of the operators with a memory.
@@ -153,7 +153,7 @@ impl Ledger {
     /// The record is committed. Returns the objects of state that no batch which is kept needs.
     pub fn advance(&mut self, stored: Stored, mut tables: Tables) -> Vec<String> {
         tables.commit(stored.record.seq);
-        let given_up = stored.record.batch().map(|batch| self.outgoing.commit(batch)).unwrap_or_default();
+        let given_up = stored.record.batch().map(|batch| self.retained_objects.commit(batch)).unwrap_or_default();
         self.tables = tables;
         self.last = Some(stored.record.clone());
         self.parent = stored;

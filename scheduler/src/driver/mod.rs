@@ -5,7 +5,7 @@
 //! committed is repaired at the next start, what was not is cut again.
 //!
 //! - [`settings`]: when to cut and when to end; [`pacer`]: the decisions.
-//! - [`open`]: taking over a job; [`recovery`]: where it stands.
+//! - [`open`]: taking over a job; [`recovery`]: what it is taken up from.
 //! - [`input`]: the sources; [`idleness`]: whether they hold others back; [`statics`]: tables that are read once. [`committer`]: the thread
 //!   that commits batch n while n+1 runs; [`ledger`]: what it writes.
 
@@ -48,7 +48,7 @@ use waterclock_core::sink::{Attempt, Sink, Staging};
 use waterclock_core::time::Timestamp;
 use waterclock_core::{Error, Result};
 
-/// A sink of the job.
+/// Where rows of the job go: a sink, or the place for a source's bad rows.
 pub(crate) struct Outlet {
     pub id: SinkId,
     pub sink: Arc<dyn Sink>,

@@ -7,7 +7,7 @@
 use super::committer::publish;
 use super::input::Input;
 use super::ledger::Ledger;
-use super::recovery::Standpoint;
+use super::recovery::RecoveryPoint;
 use super::settings::{DriverSettings, Trigger};
 use super::statics;
 use super::{Driver, Outlet};
@@ -16,7 +16,7 @@ use crate::exec::{Executor, ExecutorSettings, RestoredOperator};
 use crate::log::{Appended, Log};
 use crate::places;
 use crate::progress::Observer;
-use crate::protocol::collect::{self, Outgoing};
+use crate::protocol::collect::{self, RetainedObjects};
 use crate::protocol::compatibility::Program;
 use crate::protocol::envelope::Stored;
 use crate::protocol::paths;
@@ -65,17 +65,17 @@ impl Driver {
         let nonce = seams.nonces.fresh();
         let opening = Opening { plan, inputs, statics, outlets, settings, seams, log: Log::new(checkpoint), nonce };
         let job = opening.log.identify(JobId::from(opening.seams.nonces.fresh().as_str()), &opening.nonce)?;
-        let (standpoint, open) = opening.take_over(&job)?;
+        let (recovery, open) = opening.take_over(&job)?;
         let last = open.record.last_batch().map(|last| last.batch);
         opening.claim(&job, last)?;
-        let mut outgoing = Outgoing::default();
-        if let Some(standpoint) = &standpoint {
-            opening.publish(standpoint)?;
-            outgoing = opening.collect(standpoint, open.record.epoch)?;
+        let mut retained_objects = RetainedObjects::default();
+        if let Some(recovery) = &recovery {
+            opening.publish(recovery)?;
+            retained_objects = opening.collect(recovery, open.record.epoch)?;
         }
         tracing::info!(%job, epoch = %open.record.epoch, ?last, "opened");
         observer.opened(open.record.epoch, last);
-        opening.restore(standpoint, open, outgoing, observer)
+        opening.restore(recovery, open, retained_objects, observer)
     }
 }
 
@@ -128,26 +128,26 @@ fn check_ends(inputs: &[Input], settings: &DriverSettings) -> Result<()> {
 
 impl Opening {
     /// Commits the opening. Returns where the job stood before it.
-    fn take_over(&self, job: &JobId) -> Result<(Option<Standpoint>, Stored)> {
+    fn take_over(&self, job: &JobId) -> Result<(Option<RecoveryPoint>, Stored)> {
         let program = Program::of(&self.plan);
         loop {
-            let standpoint = Standpoint::read(&self.log)?;
-            if let Some(standpoint) = &standpoint {
-                standpoint.check(&program)?;
-                self.check_places(standpoint, job)?;
+            let recovery = RecoveryPoint::read(&self.log)?;
+            if let Some(recovery) = &recovery {
+                recovery.check(&program)?;
+                self.check_places(recovery, job)?;
             }
-            let record = self.record(standpoint.as_ref().and_then(Standpoint::head), &program)?;
+            let record = self.record(recovery.as_ref().and_then(RecoveryPoint::head), &program)?;
             match self.log.append(&record)? {
-                Appended::Mine(stored) => return Ok((standpoint, stored)),
+                Appended::Mine(stored) => return Ok((recovery, stored)),
                 Appended::Theirs(theirs) => tracing::info!(seq = %theirs.record.seq, "another driver was quicker; trying the next number"),
             }
         }
     }
 
     /// The sinks must be where they were, or their places have moved as a whole, with what says whose they are.
-    fn check_places(&self, standpoint: &Standpoint, job: &JobId) -> Result<()> {
+    fn check_places(&self, recovery: &RecoveryPoint, job: &JobId) -> Result<()> {
         for outlet in &self.outlets {
-            let before = standpoint.places.get(&outlet.id).map_or(outlet.place.as_str(), String::as_str);
+            let before = recovery.places.get(&outlet.id).map_or(outlet.place.as_str(), String::as_str);
             let same = before.trim_end_matches('/') == outlet.place.trim_end_matches('/');
             if !same && outlet.sink.owner()? != Some(SinkOwner { job: job.clone(), sink: outlet.id.clone() }) {
                 return Err(Error::config(format!(
@@ -197,8 +197,8 @@ impl Opening {
     }
 
     /// Publishes what was committed and is not known to be published.
-    fn publish(&self, standpoint: &Standpoint) -> Result<()> {
-        for record in standpoint.unpublished(&self.log, self.outlets.iter().map(|outlet| &outlet.id))? {
+    fn publish(&self, recovery: &RecoveryPoint) -> Result<()> {
+        for record in recovery.unpublished(&self.log, self.outlets.iter().map(|outlet| &outlet.id))? {
             let Some(batch) = record.batch() else { continue };
             for outlet in &self.outlets {
                 if let Some(sink) = batch.sinks.get(&outlet.id) {
@@ -220,14 +220,14 @@ impl Opening {
     /// Removes what earlier drivers left behind, and state that is no longer retained. Returns what of the rest will go.
     ///
     /// IMPORTANT: after everything that was committed is published, for a sink takes what is still staged for a leftover.
-    fn collect(&self, standpoint: &Standpoint, epoch: Epoch) -> Result<Outgoing> {
+    fn collect(&self, recovery: &RecoveryPoint, epoch: Epoch) -> Result<RetainedObjects> {
         for outlet in &self.outlets {
             outlet.sink.collect(epoch).map_err(|error| error.within(format!("sink '{}'", outlet.id)))?;
         }
         let store = self.log.store();
-        let recent = &standpoint.recent;
+        let recent = &recovery.recent;
         let oldest = recent.first().map_or(Seq::FIRST, |stored| stored.record.seq);
-        let retained = standpoint.oldest_retained(&self.log)?;
+        let retained = recovery.oldest_retained(&self.log)?;
         let mut kept = Vec::new();
         for object in store.list(Some(&paths::states()))? {
             if paths::parse_merged(&object.location).is_some_and(|writer| writer.epoch < epoch) {
@@ -246,14 +246,20 @@ impl Opening {
                 kept.push(object.location.to_string());
             }
         }
-        let last = standpoint.last.as_ref().and_then(Record::batch);
-        Ok(last.map(|last| Outgoing::behind(last, kept)).unwrap_or_default())
+        let last = recovery.last.as_ref().and_then(Record::batch);
+        Ok(last.map(|last| RetainedObjects::behind(last, kept)).unwrap_or_default())
     }
 
     /// Gives sources and operators what they had at the newest batch.
-    fn restore(mut self, standpoint: Option<Standpoint>, open: Stored, outgoing: Outgoing, observer: Arc<dyn Observer>) -> Result<Driver> {
-        let recent: Vec<Record> = standpoint.iter().flat_map(|standpoint| &standpoint.recent).map(|stored| stored.record.clone()).collect();
-        let last = standpoint.and_then(|standpoint| standpoint.last);
+    fn restore(
+        mut self,
+        recovery: Option<RecoveryPoint>,
+        open: Stored,
+        retained_objects: RetainedObjects,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Driver> {
+        let recent: Vec<Record> = recovery.iter().flat_map(|recovery| &recovery.recent).map(|stored| stored.record.clone()).collect();
+        let last = recovery.and_then(|recovery| recovery.last);
         let mut tables = match last.as_ref().and_then(|last| Some((last.seq, last.batch()?))) {
             Some((seq, batch)) => Tables::of(seq, batch),
             None => Tables::default(),
@@ -268,7 +274,7 @@ impl Opening {
             published,
             tables,
             retain: self.settings.retain,
-            outgoing,
+            retained_objects,
             configuration: fingerprint(&self.settings.configuration)?,
             plan: fingerprint(&self.plan.fingerprints())?,
             parent: open,

@@ -1,4 +1,4 @@
-//! What the log says about where the job stands. Reads only.
+//! What a job is taken up from: the newest records of the log, and what they point to. Reads only.
 
 use crate::history::History;
 use crate::log::Log;
@@ -15,9 +15,9 @@ use waterclock_core::{Error, Result};
 /// How many of the newest records are read and verified as a chain at every start.
 const VERIFIED: u64 = 256;
 
-/// Where the job stands.
+/// What the log says of where the job stands.
 #[derive(Debug)]
-pub(super) struct Standpoint {
+pub(super) struct RecoveryPoint {
     /// The newest records, oldest first: at least one.
     pub recent: Vec<Stored>,
     /// The newest batch's record.
@@ -28,7 +28,7 @@ pub(super) struct Standpoint {
     pub places: BTreeMap<SinkId, String>,
 }
 
-impl Standpoint {
+impl RecoveryPoint {
     /// Reads it; none in a new log.
     pub fn read(log: &Log) -> Result<Option<Self>> {
         let Some(newest) = log.newest()? else { return Ok(None) };
@@ -100,7 +100,7 @@ fn places(batch: &BatchRecord, then: Option<&OpenRecord>, newest: &OpenRecord) -
 /// # Errors
 /// `Corrupt` if the log is damaged.
 pub fn stored_schemas(checkpoint: &Store) -> Result<BTreeMap<SourceId, SchemaRef>> {
-    let standpoint = Standpoint::read(&Log::new(checkpoint.clone()))?;
-    let sources = standpoint.map(|standpoint| standpoint.open.sources).unwrap_or_default();
+    let recovery = RecoveryPoint::read(&Log::new(checkpoint.clone()))?;
+    let sources = recovery.map(|recovery| recovery.open.sources).unwrap_or_default();
     sources.iter().map(|(id, schema): (_, &StoredSchema)| Ok((id.clone(), schema.schema()?))).collect()
 }

@@ -46,15 +46,16 @@ pub fn is_given_up(object: &Writer, path: &str, oldest: &Record) -> bool {
     object.seq <= oldest.seq && !needed
 }
 
-/// Objects of state on their way out: what the newest batch names, and what only earlier ones do. Plain data; removes nothing itself.
+/// The objects of state that retained batches name: the newest one, or only earlier ones. Plain data; removes nothing itself.
 #[derive(Debug, Clone, Default)]
-pub struct Outgoing {
+pub struct RetainedObjects {
+    /// By the newest batch.
     named: BTreeSet<String>,
-    /// With the batch that dropped each, oldest first.
+    /// By earlier ones only, with the batch that dropped each, oldest first.
     dropped: VecDeque<(BatchId, String)>,
 }
 
-impl Outgoing {
+impl RetainedObjects {
     /// Begins behind a batch. `kept` are all objects that are there: when the others were dropped is not known, so it counts as now.
     pub fn behind(last: &BatchRecord, kept: impl IntoIterator<Item = String>) -> Self {
         let named = named(last);
@@ -129,11 +130,11 @@ mod tests {
         fn what_no_retained_record_names_goes(drops in prop::collection::vec(0u64..4, 1..40), retain in 1u64..8, restart in 0usize..40) {
             let log = records(&drops, retain);
             let mut kept: BTreeSet<String> = BTreeSet::new();
-            let mut outgoing = Outgoing::default();
+            let mut retained_objects = RetainedObjects::default();
             for at in 0..log.len() {
                 let batch = log[at].batch().unwrap();
                 kept.extend(named(batch));
-                for path in outgoing.commit(batch) {
+                for path in retained_objects.commit(batch) {
                     prop_assert!(kept.remove(&path), "{} goes once", path);
                 }
                 let needed = needed(&log[..=at]);
@@ -146,7 +147,7 @@ mod tests {
                     let writer = |path: &str| paths::parse_state(&object_store::path::Path::from(path)).unwrap();
                     kept.retain(|path| !is_given_up(&writer(path), path, oldest));
                     prop_assert_eq!(&kept, &needed, "the restart at batch {}", at);
-                    outgoing = Outgoing::behind(batch, kept.iter().cloned());
+                    retained_objects = RetainedObjects::behind(batch, kept.iter().cloned());
                 }
             }
         }
