@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::compute::{filter_record_batch, max, min};
-use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::TimestampMicrosecondType;
 use waterclock_core::source::{BadRow, Morsel};
 use waterclock_core::time::Timestamp;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
@@ -11,7 +11,7 @@ use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 /// stay. `column` is an index into the morsel's columns.
 pub(super) fn check(morsel: &mut Morsel, column: usize, name: &str) -> Result<Option<Timestamp>> {
     let values = morsel.rows.column(column);
-    if values.data_type() != &DataType::Timestamp(TimeUnit::Microsecond, None) {
+    if values.data_type() != &Timestamp::DATA_TYPE {
         return Err(Error::internal(format!("the event time '{name}' came as {}", values.data_type())));
     }
     let values = values.as_primitive::<TimestampMicrosecondType>().clone();

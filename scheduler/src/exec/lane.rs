@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use datafusion_physical_expr::PhysicalExpr;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::PartitionId;
@@ -199,7 +200,6 @@ pub(super) fn write(
     sink: usize,
     rows: &RecordBatch,
 ) -> Result<()> {
-    use std::collections::btree_map::Entry;
     let writer = match writers.entry(sink) {
         Entry::Occupied(entry) => entry.into_mut(),
         Entry::Vacant(entry) => {
