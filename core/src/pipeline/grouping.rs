@@ -189,15 +189,18 @@ impl Planner {
         match self.function_above(node).filter(|_| mode == SinkMode::Append) {
             Some(function) => Error::config(format!(
                 "{}. What comes out of the function '{function}' carries no event time: group by the window before it, or within it, where a timer \
-                 can write the result at the window's end",
+                 can write the result at the window's end; a process function can say which column of its output is an event time (EVENT_TIME)",
                 error.message()
             )),
             None => error,
         }
     }
 
-    /// The nearest function of the user's that a node's rows come from.
+    /// The nearest function of the user's that a node's rows come from, if they have no event time from there.
     fn function_above(&self, node: NodeId) -> Option<&OperatorId> {
+        if !self.nodes[node.0].event_times.is_empty() {
+            return None;
+        }
         if self.processes.iter().any(|(_, made)| *made == node) || self.calls.iter().any(|(_, made)| *made == node) {
             return Some(&self.nodes[node.0].id);
         }

@@ -9,7 +9,7 @@ use super::lineage::{key_origins, resolved};
 use super::operation::{Operation, OperationNode};
 use super::physical::{Planner, StreamKind, Translated, rows_of};
 use super::stream::{Stream, fields_of};
-use super::times::TimeColumn;
+use super::times::{self, TimeColumn, Times};
 use crate::error::{Error, Result};
 use crate::id::OperatorId;
 use crate::plan::{NodeKind, TimeBound};
@@ -44,7 +44,8 @@ impl KeyedStream {
     /// errors and in `explain`, and its state in the checkpoint: it is unique in the job. `make` declares the states and makes the
     /// function.
     ///
-    /// The columns that come out are those of the function's output; none of them is an event time.
+    /// The columns that come out are those of the function's output; one of them is an event time if
+    /// [the function says so](ProcessFunction::EVENT_TIME).
     ///
     /// # Errors
     /// `Config` if the output's columns can't be told from its type, if a key is an unknown column, if there is none, or if states are
@@ -70,7 +71,8 @@ impl KeyedStream {
     ) -> Result<Stream> {
         let here = |error: Error| error.within(format!("operator '{id}'"));
         let function = Process::new(make, Arc::clone(&schema)).map_err(here)?;
-        let node = ProcessNode::try_new(id, self, schema, Arc::new(function)).map_err(here)?;
+        let event_time = F::EVENT_TIME.map(|column| event_time_of(column, &schema)).transpose().map_err(here)?;
+        let node = ProcessNode::try_new(id, self, schema, event_time, Arc::new(function)).map_err(here)?;
         Ok(Stream::of(node.into_plan()))
     }
 }
@@ -88,11 +90,13 @@ pub(super) struct ProcessCall {
     keys: Vec<String>,
     /// The keys' names in the state, and what they are computed from.
     origins: Vec<(String, String)>,
+    /// The output's column that is its event time.
+    event_time: Option<usize>,
     function: Arc<dyn Bind>,
 }
 
 impl ProcessNode {
-    fn try_new(id: &str, keyed: KeyedStream, output: SchemaRef, function: Arc<dyn Bind>) -> Result<Self> {
+    fn try_new(id: &str, keyed: KeyedStream, output: SchemaRef, event_time: Option<usize>, function: Arc<dyn Bind>) -> Result<Self> {
         let KeyedStream { stream, keys } = keyed;
         let rows = stream.schema();
         let names: Vec<String> = keys.iter().map(|key| key.qualified_name().1).collect();
@@ -113,12 +117,17 @@ impl ProcessNode {
         let below = columns.map(Ok).chain(named).collect::<Result<Vec<Expr>>>()?;
         let input = stream.build(|plan| plan.project(below))?.into_plan();
         let schema = Arc::new(DFSchema::try_from(output).map_err(config_error)?);
-        Ok(Self { operation: ProcessCall { id: id.to_owned(), rows, keys: names, origins, function }, input, schema })
+        Ok(Self { operation: ProcessCall { id: id.to_owned(), rows, keys: names, origins, event_time, function }, input, schema })
     }
 
     /// The operator's name.
     pub(super) fn id(&self) -> &str {
         &self.operation.id
+    }
+
+    /// What the output's columns say of time: the watermark behind the function is that of its input.
+    fn times(&self) -> Times {
+        times::of_scan(self.schema.fields().len(), self.operation.event_time)
     }
 
     /// Whether it is the same function, met again on another way from the same stream.
@@ -141,6 +150,18 @@ impl ProcessCall {
     }
 }
 
+/// The position of the column that a function says is its output's event time.
+fn event_time_of(column: &str, output: &Schema) -> Result<usize> {
+    match output.column_with_name(column) {
+        Some((index, field)) if field.data_type() == &Timestamp::DATA_TYPE => Ok(index),
+        Some((_, field)) => Err(Error::config(format!(
+            "the function's EVENT_TIME '{column}' is {}, not TIMESTAMP; give the columns by process_with_schema",
+            field.data_type()
+        ))),
+        None => Err(Error::config(format!("the function's EVENT_TIME '{column}' is no column of its output"))),
+    }
+}
+
 /// The first column that is an event time in microseconds, and what bounds it.
 fn event_time<'a>(from: &'a Translated, given: &Schema) -> Option<(usize, &'a TimeBound)> {
     let is_micros = |index: usize| given.field(from.columns[index]).data_type() == &Timestamp::DATA_TYPE;
@@ -156,7 +177,7 @@ impl Planner {
         let output = Arc::clone(node.schema.inner());
         let width = output.fields().len();
         if let Some((_, made)) = self.processes.iter().find(|(other, _)| other.is_same_call(node)) {
-            return Ok(rows_of(*made, width));
+            return Ok(Translated { times: node.times(), ..rows_of(*made, width) });
         }
         let id = OperatorId::from(node.id());
         let from = self.translate_final(&node.input)?;
@@ -167,12 +188,19 @@ impl Planner {
         }
         self.check_id(&id)?;
         let given = self.schema_of(from.upstream);
-        let bound = event_time(&from, &given).map(|(_, bound)| bound.clone()).unwrap_or_default();
+        let bound = event_time(&from, &given).map(|(_, bound)| bound.clone());
+        if let (Some(column), None) = (node.operation.event_time, &bound) {
+            return Err(Error::config(format!(
+                "operator '{id}': its output has the event time '{}', and the rows that come in have none, so that nothing would close by it; say \
+                 which column of the source it is (Stream::watermark), and keep it up to here",
+                output.field(column).name()
+            )));
+        }
         let factory =
             node.operation.function.bind(node.operation.layout(&from, &given)).map_err(|error| error.within(format!("operator '{id}'")))?;
-        let made = self.push(id, NodeKind::Operator(factory), vec![(from.upstream, bound)], output);
+        let made = self.push(id, NodeKind::Operator(factory), vec![(from.upstream, bound.unwrap_or_default())], output);
         self.processes.push((node.clone(), made.upstream.node));
-        Ok(made)
+        Ok(Translated { times: node.times(), ..made })
     }
 }
 

@@ -7,7 +7,8 @@
 //!   first those of processing time, then those of event time, each in the order of time, then key. Nothing depends on the number of
 //!   threads.
 //! - **Event time.** [`ProcessContext::event_time`] is the row's own, or the timer's. A timer for a time `t` fires once the watermark has
-//!   reached `t`: rows before `t` are not expected any more. `--drain` ends the stream, and fires all that are left.
+//!   reached `t`: rows before `t` are not expected any more. `--drain` ends the stream, and fires all that are left. What comes out may have
+//!   an event time of its own ([`ProcessFunction::EVENT_TIME`]), of which the watermark is that of the rows that came in.
 //! - **Processing time** is the batch's trigger time, the same for all its rows, recorded, and repeated when the batch is run again. A
 //!   timer that is due gets a batch without rows if no rows come. `--drain` does not wait for timers of processing time.
 //! - **State** is a [`ValueState`], [`ListState`] or [`MapState`] per key, declared by name. Each is a table of the checkpoint, with the
@@ -107,6 +108,13 @@ pub trait ProcessFunction: Send + Sync + 'static {
     type Input: DeserializeOwned;
     /// A row that goes out.
     type Output: Serialize;
+
+    /// Which column of the rows that go out is their event time; none if they have none. It is a TIMESTAMP, and the rows that come in have an
+    /// event time.
+    ///
+    /// The time of the row, or of the timer, at hand is in time for whatever stands behind the function, unless the row was late itself, or the
+    /// timer was set for a time that the watermark had passed before the batch. A row with an earlier time may be late there.
+    const EVENT_TIME: Option<&'static str> = None;
 
     /// Takes a row.
     ///

@@ -167,8 +167,11 @@ impl<F: ProcessFunction> ProcessOperator<F> {
         if made.is_empty() {
             return Ok(());
         }
-        let rows = serde_arrow::to_record_batch(&self.fields, &made);
-        output.emit(Port(0), rows.or_error(ErrorKind::Internal, || "writing rows".into())?);
+        let rows = serde_arrow::to_record_batch(&self.fields, &made).or_error(ErrorKind::Internal, || "writing rows".into())?;
+        if let Some(column) = F::EVENT_TIME {
+            check_event_time(&rows, column)?;
+        }
+        output.emit(Port(0), rows);
         Ok(())
     }
 
@@ -217,6 +220,21 @@ impl<F: ProcessFunction> ProcessOperator<F> {
         let (memory, output, late_rows) = (&mut self.memory, &mut firing.rows, &mut firing.late_rows);
         let mut context = ProcessContext { memory, key, now, timer: Some(timer), output, late_rows };
         self.function.on_timer(typed, timer, &mut context)
+    }
+}
+
+/// As of a source, an event time that is null or can't be true is bad data.
+fn check_event_time(rows: &RecordBatch, column: &str) -> Result<()> {
+    let times = rows.column_by_name(column).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+    let times = times.ok_or_else(|| Error::internal(format!("the event time '{column}' is no time")))?;
+    let wrong = |time: &Option<i64>| time.is_none_or(|time| !Timestamp(time).is_plausible());
+    match times.iter().find(wrong) {
+        None => Ok(()),
+        Some(None) => Err(Error::bad_data(format!("a function gave a row whose event time '{column}' is null"))),
+        Some(Some(time)) => Err(Error::bad_data(format!(
+            "a function gave a row whose event time '{column}' is {}, outside the years 1900 to 2200",
+            Timestamp(time)
+        ))),
     }
 }
 

@@ -37,7 +37,11 @@ fn create(plan: &Plan, node: usize) -> Result<Box<dyn Operator>> {
 impl Running {
     /// The plan of these statements over the tables of most tests.
     pub fn new(statements: &str) -> Self {
-        let plan = job(statements).unwrap_or_else(|error| panic!("{statements}: {error}")).plan;
+        Self::of(job(statements).unwrap_or_else(|error| panic!("{statements}: {error}")).plan)
+    }
+
+    /// A plan.
+    pub fn of(plan: Arc<Plan>) -> Self {
         let stateful = |node: &usize| matches!(plan.nodes[*node].kind, NodeKind::Operator(_));
         let new = |node: usize| {
             let operator = create(&plan, node).unwrap();
