@@ -8,13 +8,16 @@ mod expression;
 mod guard;
 mod join;
 mod scan;
+mod translated;
 mod union;
 
 pub(super) use expression::physical;
 pub(super) use scan::sources_of;
+pub(super) use translated::{StreamKind, Translated, rows_of};
 
 use self::expression::plain_columns;
 use self::scan::scan_of;
+use self::translated::check_filter_of_upserts;
 use super::aggregate::AggregateNode;
 use super::closure::MapBatchesNode;
 use super::process::ProcessNode;
@@ -73,36 +76,6 @@ fn indented(text: &str) -> String {
 pub(super) fn output_schema(schema: &DFSchemaRef) -> SchemaRef {
     let nullable = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true).with_metadata(Default::default());
     Arc::new(Schema::new(schema.fields().iter().map(nullable).collect::<Vec<_>>()))
-}
-
-/// A logical node's rows: where they come from, and at which position of that output each logical column stands.
-pub(super) struct Translated {
-    pub(super) upstream: Upstream,
-    pub(super) columns: Vec<usize>,
-    /// What each logical column says of time.
-    pub(super) times: Times,
-    pub(super) kind: StreamKind,
-}
-
-/// What rows of a stream mean for the rows before them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum StreamKind {
-    /// Each is final.
-    AppendOnly,
-    /// Each replaces the one with the same key before it. For each logical column, whether it is of the key.
-    Upsert(Vec<bool>),
-    /// Those of a batch replace all before them.
-    Complete,
-}
-
-impl StreamKind {
-    /// The same for so many columns that don't tell which row they are of.
-    fn without_key(&self, width: usize) -> Self {
-        match self {
-            Self::Upsert(_) => Self::Upsert(vec![false; width]),
-            other => other.clone(),
-        }
-    }
 }
 
 /// Translates logical plans, one after the other, into the nodes of one physical plan.
@@ -340,23 +313,5 @@ impl Planner {
 
     pub(super) fn schema_of(&self, upstream: Upstream) -> SchemaRef {
         Arc::clone(&self.nodes[upstream.node.0].outputs[upstream.port.0])
-    }
-}
-
-/// All columns of a node, as they are, without event time.
-pub(super) fn rows_of(node: NodeId, width: usize) -> Translated {
-    Translated { upstream: node.into(), columns: (0..width).collect(), times: vec![None; width], kind: StreamKind::AppendOnly }
-}
-
-/// A condition on what can change would let a row vanish that stands in the sink.
-fn check_filter_of_upserts(predicate: &Expr, is_key: &dyn Fn(&Column) -> bool) -> Result<()> {
-    match predicate.column_refs().into_iter().find(|column| !is_key(column)) {
-        None => Ok(()),
-        Some(column) => Err(Error::config(format!(
-            "the condition {} is on '{}', which changes: a row that no longer meets it would have to be deleted, and the mode 'update' \
-             writes new rows only; use the mode 'complete', or filter where the rows are read",
-            crate::plan::readable(&predicate.to_string()),
-            column.name
-        ))),
     }
 }
