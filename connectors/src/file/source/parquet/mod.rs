@@ -3,7 +3,7 @@
 //! A local file is read by the worker, column chunk by column chunk. Of a remote one the fetch brings the projected column chunks of
 //! the split's row groups. Bad bytes are an error that names the file: there is no telling which row they belong to.
 //!
-//! - [`reading`]: which row groups and columns a split reads. [`fetch`]: what is fetched for it. [`input`]: the bytes at hand.
+//! - [`reading`]: which row groups and columns a split reads. [`mod@fetch`]: what is fetched for it. [`input`]: the bytes at hand.
 
 mod fetch;
 mod input;
