@@ -163,7 +163,9 @@ impl Store {
     /// Waits for a call of this store on the calling thread. A local file system is asked by this very thread, for a batch of a few rows
     /// would spend most of its time in waking others; so what should go on side by side is waited for with [`Storage::wait`].
     pub fn wait<F: Future>(&self, future: F) -> F::Output {
-        if self.in_place { futures::executor::block_on(future) } else { self.storage.wait(future) }
+        // Within another runtime the store would hand the call over to that one, and wait for it.
+        let is_free = tokio::runtime::Handle::try_current().is_err() && futures::executor::enter().is_ok();
+        if self.in_place && is_free { futures::executor::block_on(future) } else { self.storage.wait(future) }
     }
 
     pub(super) fn is_in_place(&self) -> bool {

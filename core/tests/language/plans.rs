@@ -46,6 +46,10 @@ fn the_event_time_is_always_read() {
     assert!(for_the_watermark_alone("INSERT INTO out SELECT a FROM t"));
     assert!(!for_the_watermark_alone("INSERT INTO out SELECT a FROM t WHERE ts IS NOT NULL"));
     assert!(!for_the_watermark_alone("INSERT INTO out SELECT a FROM t; INSERT INTO other SELECT ts FROM t"));
+    let never_null = "CREATE UNBOUNDED EXTERNAL TABLE v (a BIGINT, ts TIMESTAMP NOT NULL) STORED AS JSON LOCATION 'test://v'
+             OPTIONS ('event_time' 'ts');
+         INSERT INTO out SELECT a FROM v";
+    assert!(!source(&job(never_null).unwrap(), "v").scan.watermark_only, "what is left out would be null");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! What flows in: layers of a table that a record names. What flows out: one layer that stands for them, as an object that is stored and
 //! that no record names yet. A later batch puts it in their place, if they still stand there ([`Tables::stage`]); else the object goes.
 //! So nothing here is atomic, and a merge that never ends costs only a longer chain. What can fail: reading a layer, writing the object.
-//! That is told when the merge is asked for, and ends the driver, as a failure of a commit does.
+//! Damage to a layer that still counts is told to the next batch; where the store does not answer, another batch tries again.
 //!
 //! [`Tables::stage`]: super::Tables::stage
 
@@ -32,13 +32,13 @@ pub(super) struct Request {
     pub(super) path: Path,
 }
 
-/// A layer that stands for others.
-pub(super) struct Merged {
+/// What became of a request.
+pub(super) struct Outcome {
     pub(super) key: TableKey,
     pub(super) replaced: Vec<LayerRef>,
     pub(super) is_oldest: bool,
-    pub(super) layer: LiveLayer,
-    pub(super) path: Path,
+    /// The layer that stands for the others, and where it is; none if the merge was stopped.
+    pub(super) merged: Result<Option<(LiveLayer, Path)>>,
 }
 
 /// One merge at a time, beside the batches.
@@ -49,13 +49,13 @@ pub struct Merger {
     under_way: Option<(TableKey, LayerRef)>,
     worker: Option<Worker>,
     /// What was merged without a thread.
-    outcome: Option<Result<Option<Merged>>>,
+    outcome: Option<Outcome>,
 }
 
 /// The thread.
 struct Worker {
     requests: Sender<Request>,
-    outcomes: Receiver<Result<Option<Merged>>>,
+    outcomes: Receiver<Outcome>,
     is_stopped: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
@@ -86,46 +86,54 @@ impl Merger {
         self.under_way.as_ref().filter(|(of, _)| of == key).map(|(_, newest)| newest)
     }
 
-    /// Begins a merge. The one before must have been taken.
-    pub(super) fn begin(&mut self, request: Request) -> Result<()> {
-        let Some(newest) = request.layers.last().map(|layer| layer.reference.clone()) else { return Ok(()) };
-        self.under_way = Some((request.key.clone(), newest));
+    /// Begins a merge. The one before must have been taken. Where no thread can be started, none begins.
+    pub(super) fn begin(&mut self, request: Request) {
+        let Some(newest) = request.layers.last().map(|layer| layer.reference.clone()) else { return };
+        let key = request.key.clone();
         if !self.settings.on_a_thread {
             self.outcome = Some(run(&self.loader, request, &AtomicBool::new(false)));
-            return Ok(());
+        } else if let Err(error) = self.hand_over(request) {
+            tracing::warn!(%error, "layers of state are not merged, which the next batch tries again");
+            return;
         }
-        let worker = match &self.worker {
-            Some(worker) => worker,
-            None => self.worker.insert(Worker::start(self.loader.clone())?),
-        };
-        worker.requests.send(request).map_err(|_| gone())
+        self.under_way = Some((key, newest));
     }
 
-    /// What has been merged, if it is done.
-    pub(super) fn take(&mut self) -> Result<Option<Merged>> {
+    fn hand_over(&mut self, request: Request) -> Result<()> {
+        let worker = match self.worker.take() {
+            Some(worker) => worker,
+            None => Worker::start(self.loader.clone())?,
+        };
+        self.worker.insert(worker).requests.send(request).map_err(|_| gone())
+    }
+
+    /// What was merged without a thread.
+    #[cfg(test)]
+    pub(super) fn outcome_mut(&mut self) -> &mut Outcome {
+        self.outcome.as_mut().expect("a merge has ended")
+    }
+
+    /// What has become of a merge, if it has ended.
+    pub(super) fn take(&mut self) -> Result<Option<Outcome>> {
         let of_thread = || self.worker.as_ref()?.outcomes.try_recv().ok();
-        match self.outcome.take().or_else(of_thread) {
-            Some(outcome) => self.settle(outcome),
-            None if self.worker.as_ref().is_some_and(|worker| worker.thread.is_finished()) => Err(gone()),
-            None => Ok(None),
+        let outcome = self.outcome.take().or_else(of_thread);
+        if outcome.is_some() {
+            self.under_way = None;
+        } else if self.worker.as_ref().is_some_and(|worker| worker.thread.is_finished()) {
+            return Err(gone());
         }
+        Ok(outcome)
     }
 
     /// The same, waiting for it.
-    pub(super) fn wait(&mut self) -> Result<Option<Merged>> {
-        match (self.outcome.take(), &self.worker) {
-            (Some(outcome), _) => self.settle(outcome),
-            (None, Some(worker)) if self.under_way.is_some() => {
-                let outcome = worker.outcomes.recv().map_err(|_| gone())?;
-                self.settle(outcome)
-            }
-            _ => Ok(None),
+    pub(super) fn wait(&mut self) -> Result<Option<Outcome>> {
+        if self.under_way.take().is_none() {
+            return Ok(None);
         }
-    }
-
-    fn settle(&mut self, outcome: Result<Option<Merged>>) -> Result<Option<Merged>> {
-        self.under_way = None;
-        outcome.map_err(|error| error.within("merging layers of state".to_owned()))
+        match (self.outcome.take(), &self.worker) {
+            (None, Some(worker)) => worker.outcomes.recv().map(Some).map_err(|_| gone()),
+            (outcome, _) => Ok(outcome),
+        }
     }
 }
 
@@ -163,18 +171,24 @@ fn gone() -> Error {
     Error::internal("the thread that merges state has ended unexpectedly")
 }
 
-/// Merges, and stores what comes of it; none if it was stopped before.
-fn run(loader: &Loader, request: Request, is_stopped: &AtomicBool) -> Result<Option<Merged>> {
+/// Merges, and stores what comes of it, unless it is stopped.
+fn run(loader: &Loader, request: Request, is_stopped: &AtomicBool) -> Outcome {
+    let replaced = request.layers.iter().map(|layer| layer.reference.clone()).collect();
+    let merged = try_run(loader, &request, is_stopped);
+    Outcome { key: request.key, replaced, is_oldest: request.is_oldest, merged }
+}
+
+fn try_run(loader: &Loader, request: &Request, is_stopped: &AtomicBool) -> Result<Option<(LiveLayer, Path)>> {
     let Request { key, layers, is_oldest, watermark, path } = request;
     let stopped = || is_stopped.load(Ordering::Relaxed);
     let mut loaded: Vec<StateLayer> = Vec::with_capacity(layers.len());
-    for layer in &layers {
+    for layer in layers {
         if stopped() {
             return Ok(None);
         }
         loaded.push(layer.load(&key.0, loader)?);
     }
-    let merged = merge(&loaded, is_oldest, watermark)?;
+    let merged = merge(&loaded, *is_oldest, *watermark)?;
     drop(loaded);
     if stopped() {
         return Ok(None);
@@ -191,8 +205,7 @@ fn run(loader: &Loader, request: Request, is_stopped: &AtomicBool) -> Result<Opt
     if stopped() {
         return Ok(None);
     }
-    loader.store().put(&path, bytes)?;
-    let replaced = layers.into_iter().map(|layer| layer.reference).collect::<Vec<_>>();
-    tracing::debug!(owner = %key.0, table = key.1.name, layers = replaced.len(), bytes = reference.bytes, "layers of state were merged");
-    Ok(Some(Merged { key, replaced, is_oldest, layer: LiveLayer { reference, inline: None }, path }))
+    loader.store().put(path, bytes)?;
+    tracing::debug!(owner = %key.0, table = key.1.name, layers = layers.len(), bytes = reference.bytes, "layers of state were merged");
+    Ok(Some((LiveLayer { reference, inline: None }, path.clone())))
 }

@@ -20,14 +20,14 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 pub use load::Loader;
 pub use merger::Merger;
-use merger::{Merged, Request};
+use merger::{Outcome, Request};
 use object_store::path::Path;
 use std::collections::BTreeMap;
 use std::fmt;
-use waterclock_core::Result;
 use waterclock_core::id::{Checksum, OperatorId, Seq, SourceId};
 use waterclock_core::state::{StateLayer, StateTable, encode_layer, merge};
 use waterclock_core::time::{Timestamp, Watermark};
+use waterclock_core::{ErrorKind, Result};
 
 /// So many bytes of changes, at most, stand in a record: the smallest ones.
 const INLINE_BYTES: usize = 4 << 10;
@@ -87,7 +87,7 @@ pub struct StagedState {
     pub tables: Tables,
     /// What must be stored before the commit.
     pub objects: Vec<(Path, Bytes)>,
-    /// Merged layers that came too late: objects that no record names, nor will any.
+    /// Merged layers that are of no use: objects that no record names, nor will any.
     pub useless: Vec<Path>,
 }
 
@@ -182,21 +182,29 @@ impl Tables {
         for ((owner, _), chain) in &mut living.chains {
             chain.retain(|layer| layer.reference.expires_at.is_none_or(|expiry| Watermark::At(expiry) > watermark(owner)));
         }
-        let mut useless: Vec<Path> = merger.take()?.and_then(|merged| living.put_in_place(merged)).into_iter().collect();
+        // What was merged is in its place, or of no use.
+        let mut merged: Vec<Path> = Vec::new();
+        if let Some(outcome) = merger.take()? {
+            merged.extend(living.put_in_place(outcome, &watermark)?);
+        }
         let mut by_table: BTreeMap<TableKey, Vec<StateLayer>> = BTreeMap::new();
         for (owner, change) in changes.into_iter().filter(|(_, change)| change.rows.num_rows() > 0) {
             by_table.entry((owner, change.table.clone())).or_default().push(change);
         }
         let mut fresh = Vec::with_capacity(by_table.len());
         for (key, changes) in by_table {
-            if merger.newest_of(&key).is_some() && compaction::is_overdue(&sizes(living.chain(&key))) {
-                useless.extend(merger.wait()?.and_then(|merged| living.put_in_place(merged)));
+            if merger.newest_of(&key).is_some()
+                && compaction::is_overdue(&sizes(living.chain(&key)))
+                && let Some(outcome) = merger.wait()?
+            {
+                merged.extend(living.put_in_place(outcome, &watermark)?);
             }
             let watermark = watermark(&key.0);
             fresh.push(living.put_on_top(key, changes, watermark, loader, merger)?);
         }
         let (tables, objects) = living.place(fresh, writer);
-        Ok(StagedState { tables, objects, useless })
+        merged.retain(|path| !tables.holds(path));
+        Ok(StagedState { tables, objects, useless: merged })
     }
 
     fn chain(&self, key: &TableKey) -> &[LiveLayer] {
@@ -233,38 +241,54 @@ impl Tables {
         Ok(NewLayer { key, above, rows, expires_at, bytes: encode_layer(&layer)? })
     }
 
-    /// Puts a merged layer in the place of those that it stands for. Returns its path if they are no longer there.
-    fn put_in_place(&mut self, merged: Merged) -> Option<Path> {
-        let Merged { key, replaced, is_oldest, layer, path } = merged;
+    /// Puts a merged layer in the place of those that it stands for, if all of them are there that have not expired. Returns its path.
+    fn put_in_place(&mut self, outcome: Outcome, watermark: &impl Fn(&Owner) -> Watermark) -> Result<Option<Path>> {
+        let Outcome { key, replaced, is_oldest, merged } = outcome;
+        let counts = |layer: &LayerRef| layer.expires_at.is_none_or(|expiry| Watermark::At(expiry) > watermark(&key.0));
+        let replaced: Vec<LayerRef> = replaced.into_iter().filter(counts).collect();
         let chain = self.chains.entry(key).or_default();
-        let found = chain.windows(replaced.len()).position(|layers| layers.iter().map(|layer| &layer.reference).eq(&replaced));
-        match found {
-            Some(at) if !is_oldest || at == 0 => {
-                chain.splice(at..at + replaced.len(), [layer]);
-                None
+        let same = |layers: &[LiveLayer]| layers.iter().map(|layer| &layer.reference).eq(&replaced);
+        let found = if replaced.is_empty() { None } else { chain.windows(replaced.len()).position(same) };
+        let (layer, path) = match merged {
+            Ok(Some(merged)) => merged,
+            Ok(None) => return Ok(None),
+            // What is no longer needed may have been removed meanwhile.
+            Err(error) if error.kind() == ErrorKind::Corrupt && found.is_some() => return Err(error.within("merging layers of state")),
+            Err(error) => {
+                tracing::warn!(%error, "layers of state are not merged, which a later batch tries again");
+                return Ok(None);
             }
-            _ => Some(path),
+        };
+        if let Some(at) = found.filter(|at| !is_oldest || *at == 0) {
+            chain.splice(at..at + replaced.len(), [layer]);
         }
+        Ok(Some(path))
+    }
+
+    /// Whether an object is one of the layers.
+    fn holds(&self, path: &Path) -> bool {
+        let is_it = |layer: &LiveLayer| matches!(&layer.reference.place, LayerPlace::Object(object) if object == path.as_ref());
+        self.chains.values().flatten().any(is_it)
     }
 
     /// Lets the merger begin with a table that is due, if it has nothing else to do. These tables are those of a record that is committed by
     /// this writer.
-    pub fn merge_beside(&self, watermarks: &BTreeMap<Owner, Watermark>, writer: &Writer, merger: &mut Merger) -> Result<()> {
+    pub fn merge_beside(&self, watermarks: &BTreeMap<Owner, Watermark>, writer: &Writer, merger: &mut Merger) {
         if merger.is_busy() {
-            return Ok(());
+            return;
         }
         let due = self.chains.iter().find_map(|(key, chain)| match compaction::plan(&sizes(chain), merger.beside_from()) {
             Merge::Beside(layers) => Some((key, chain, layers)),
             Merge::Nothing | Merge::Now(_) => None,
         });
-        let Some((key, chain, layers)) = due else { return Ok(()) };
+        let Some((key, chain, layers)) = due else { return };
         merger.begin(Request {
             key: key.clone(),
             is_oldest: layers.start == 0,
             layers: chain[layers].to_vec(),
             watermark: watermarks.get(&key.0).copied().unwrap_or(Watermark::Unknown),
             path: paths::merged(writer),
-        })
+        });
     }
 
     /// Gives each new layer its place: in the record, or in an object of its own.

@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, Str
 use arrow::datatypes::Int64Type;
 use proptest::prelude::*;
 use std::sync::Arc;
+use waterclock_core::ErrorKind;
 use waterclock_core::id::{Epoch, Nonce};
 use waterclock_core::storage::{Access, Location, Storage, Store, StoreOptions};
 
@@ -95,7 +96,7 @@ fn assert_loaded(batches: &[Vec<Change>], forget: u32, merging: Merging) {
             tables = fresh;
             merger = Merger::new(loader.clone(), merging);
         }
-        tables.merge_beside(&BTreeMap::new(), &writer, &mut merger).unwrap();
+        tables.merge_beside(&BTreeMap::new(), &writer, &mut merger);
     }
 }
 
@@ -137,21 +138,31 @@ impl Chain {
         Writer { seq: Seq(self.batches), epoch: Epoch(0), nonce: Nonce::from("n") }
     }
 
-    /// A batch that changes one key. Returns what came too late.
+    /// A batch that changes one key. Returns what is of no use.
     fn batch(&mut self, key: i64, bytes: usize) -> Vec<Path> {
+        self.try_batch(key, bytes, Watermark::Unknown).unwrap()
+    }
+
+    fn try_batch(&mut self, key: i64, bytes: usize, watermark: Watermark) -> Result<Vec<Path>> {
         let owner = Owner::Operator("counts".into());
         let change = layer(&Change::from([(key, Some("x".repeat(bytes)))]));
         let writer = self.writer();
-        let staged = self.tables.stage(vec![(owner, change)], &BTreeMap::new(), &writer, &self.loader, &mut self.merger).unwrap();
+        let watermarks = BTreeMap::from([(owner.clone(), watermark)]);
+        let staged = self.tables.stage(vec![(owner, change)], &watermarks, &writer, &self.loader, &mut self.merger)?;
         self.store.put_all(staged.objects).unwrap();
         self.tables = staged.tables;
         self.tables.commit(writer.seq);
         self.batches += 1;
-        staged.useless
+        Ok(staged.useless)
+    }
+
+    /// The layers of the only table.
+    fn chain(&mut self) -> &mut Vec<LiveLayer> {
+        self.tables.chains.values_mut().next().unwrap()
     }
 
     fn begin(&mut self) {
-        self.tables.merge_beside(&BTreeMap::new(), &self.writer(), &mut self.merger).unwrap();
+        self.tables.merge_beside(&BTreeMap::new(), &self.writer(), &mut self.merger);
     }
 
     fn layers(&self) -> usize {
@@ -174,18 +185,53 @@ fn a_large_merge_is_put_in_place_by_a_later_batch() {
     assert_eq!((chain.layers(), chain.keys()), (2, vec![0, 1, 2, 3, 4]));
 }
 
-#[test]
-fn a_merge_whose_layers_are_gone_is_useless() {
+/// Four layers that are merged beside the batches, behind which nothing has happened yet.
+fn four_layers_merged() -> Chain {
     let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false });
     (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
     chain.begin();
-    for layers in chain.tables.chains.values_mut() {
-        layers.remove(1);
-    }
+    chain
+}
+
+#[test]
+fn a_merge_whose_layers_are_gone_is_useless() {
+    let mut chain = four_layers_merged();
+    chain.chain().remove(1);
     let useless = chain.batch(4, 5_000);
     assert_eq!(useless.len(), 1);
     assert!(chain.store.get(&useless[0]).unwrap().is_some());
     assert_eq!((chain.layers(), chain.keys()), (4, vec![0, 2, 3, 4]));
+}
+
+#[test]
+fn a_merge_stands_for_the_layers_that_have_not_expired_meanwhile() {
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false });
+    (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
+    chain.chain()[0].reference.expires_at = Some(Timestamp(10));
+    chain.begin();
+    assert!(chain.try_batch(4, 5_000, Watermark::At(Timestamp(10))).unwrap().is_empty());
+    assert_eq!(chain.layers(), 2);
+}
+
+#[test]
+fn what_is_merged_anew_in_the_batch_that_puts_it_in_place_is_useless() {
+    let mut chain = four_layers_merged();
+    // All of it is overdue at once.
+    chain.merger.outcome_mut().merged.as_mut().unwrap().as_mut().unwrap().0.reference.bytes = 1;
+    let useless = chain.batch(4, 5_000);
+    assert_eq!((useless.len(), chain.layers(), chain.keys()), (1, 1, vec![0, 1, 2, 3, 4]));
+}
+
+#[test]
+fn a_layer_that_is_missing_and_no_longer_needed_is_no_damage() {
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false });
+    (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
+    let path = chain.store.list(Some(&paths::states())).unwrap()[0].location.clone();
+    chain.store.delete(&path).unwrap();
+    chain.begin();
+    chain.chain().remove(0);
+    assert!(chain.batch(4, 5_000).is_empty());
+    assert_eq!(chain.keys(), [1, 2, 3, 4]);
 }
 
 #[test]
@@ -194,7 +240,7 @@ fn a_merge_that_is_overdue_is_waited_for() {
     for key in 0..400 {
         assert!(chain.batch(key, 5_000).is_empty());
         chain.begin();
-        let sizes = sizes(chain.tables.chains.values().next().unwrap());
+        let sizes = sizes(chain.chain());
         assert!(sizes.len() <= 101 && sizes.iter().sum::<u64>() <= 10 * sizes[0], "{sizes:?}");
     }
     assert_eq!(chain.keys(), (0..400).collect::<Vec<_>>());
@@ -208,7 +254,12 @@ fn a_layer_that_is_damaged_fails_the_next_batch() {
         let path = chain.store.list(Some(&paths::states())).unwrap()[2].location.clone();
         chain.store.put(&path, Bytes::from_static(b"something else")).unwrap();
         chain.begin();
-        assert_eq!(chain.merger.wait().map(drop).unwrap_err().kind(), waterclock_core::ErrorKind::Corrupt);
+        if on_a_thread {
+            let outcome = chain.merger.wait().unwrap().unwrap();
+            assert_eq!(outcome.merged.map(drop).unwrap_err().kind(), ErrorKind::Corrupt);
+        } else {
+            assert_eq!(chain.try_batch(4, 5_000, Watermark::Unknown).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
         assert!(!chain.merger.is_busy());
     }
 }

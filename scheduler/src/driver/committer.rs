@@ -152,7 +152,7 @@ impl Committing {
         self.publish(batch, &staged)?;
         let published = self.clock.elapsed();
         self.collect(given_up.into_iter().map(Path::from).chain(state.useless));
-        self.ledger.tables.merge_beside(&watermarks, &writer, &mut self.merger)?;
+        self.ledger.tables.merge_beside(&watermarks, &writer, &mut self.merger);
         let durations = Durations {
             cut_ms: ms(cut),
             run_ms: ms(run),

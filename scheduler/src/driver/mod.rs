@@ -138,7 +138,12 @@ impl Driver {
             return self.verify_drained();
         }
         let ledger = self.ledger.take().ok_or_else(|| Error::internal("a driver runs once"))?;
-        let mut committer = Committer::start(self.log.clone(), ledger, &self.seams)?;
+        let mut seams = self.seams.clone();
+        if self.settings.trigger() == Trigger::Once {
+            // No later batch of this run could put in place what is merged beside the only one.
+            seams.merging.beside_from = u64::MAX;
+        }
+        let mut committer = Committer::start(self.log.clone(), ledger, &seams)?;
         let run = self.run_batches(stop, &mut committer);
         // The batch that is being committed comes before the one that failed, so its failure goes first too.
         let settled = self.settle(&mut committer);

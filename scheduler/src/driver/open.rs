@@ -230,20 +230,25 @@ impl Opening {
         let retained = recovery.oldest_retained(&self.log)?;
         let mut kept = Vec::new();
         for object in store.list(Some(&paths::states()))? {
-            if paths::parse_merged(&object.location).is_some_and(|writer| writer.epoch < epoch) {
-                kept.push(object.location.to_string());
-                continue;
-            }
-            // What a driver of this epoch or a later one wrote is its own affair.
-            let Some(writer) = paths::parse_state(&object.location).filter(|writer| writer.epoch < epoch) else { continue };
-            // Leftovers for numbers below those that were read went at an earlier start.
-            let index = writer.seq.0.checked_sub(oldest.0).map(|index| usize::try_from(index).unwrap_or(usize::MAX));
-            let garbage = index.is_some_and(|index| collect::is_garbage(&writer, recent.get(index).map(|stored| &stored.record), epoch));
-            let given_up = |oldest: &Record| collect::is_given_up(&writer, object.location.as_ref(), oldest);
-            if garbage || retained.as_ref().is_some_and(given_up) {
+            let path = object.location.as_ref();
+            let is_removed = match (paths::parse_state(&object.location), paths::parse_merged(&object.location)) {
+                (Some(writer), _) if writer.epoch < epoch => {
+                    // Leftovers for numbers below those that were read went at an earlier start.
+                    let index = writer.seq.0.checked_sub(oldest.0).map(|index| usize::try_from(index).unwrap_or(usize::MAX));
+                    let record = |index: usize| recent.get(index).map(|stored| &stored.record);
+                    index.is_some_and(|index| collect::is_garbage(&writer, record(index), epoch))
+                        || retained.as_ref().is_some_and(|oldest| collect::is_given_up(&writer, path, oldest))
+                }
+                (None, Some(writer)) if writer.epoch < epoch => {
+                    retained.as_ref().is_some_and(|oldest| collect::is_merged_given_up(&writer, path, oldest))
+                }
+                // What a driver of this epoch or a later one wrote is its own affair.
+                _ => continue,
+            };
+            if is_removed {
                 store.delete(&object.location)?;
             } else {
-                kept.push(object.location.to_string());
+                kept.push(path.to_owned());
             }
         }
         let last = recovery.last.as_ref().and_then(Record::batch);

@@ -169,7 +169,11 @@ impl Gathered<'_> {
         }
         counts.bad_rows += lane.source.bad_rows;
         counts.dead_letter.extend(lane.source.dead_letter);
-        for (sink, output) in lane.sinks {
+        for (sink, mut output) in lane.sinks {
+            // The first file may wait for the end of the batch: if it is the only one, no other thread need be woken for it.
+            if self.sinks.iter().any(|lanes| !lanes.is_empty()) {
+                output.files.iter_mut().for_each(|file| file.upload.begin());
+            }
             self.sinks[sink].push(output);
         }
         for exchanged in lane.exchanged {

@@ -5,8 +5,7 @@
 //! there any more. The last is true for epochs below that of an opening which is committed.
 //!
 //! A merged layer carries the number of the record whose layers it stands for: a later one of the same writer may name it, and which one
-//! is not to be seen. If the newest record does not name it, it may be one that an earlier one names, or none: it stays for as many batches
-//! as are kept, and then goes.
+//! is not to be seen. So it is given up once the oldest batch that is kept is of a later epoch, and does not name it.
 //!
 //! Of what was named, the state of the newest batches is kept: each record says from which batch on ([`BatchRecord::retained`]), and that
 //! never goes back. A layer that a batch no longer names is named by none behind it. So an object may go if and only if the oldest
@@ -44,6 +43,14 @@ pub fn named(batch: &BatchRecord) -> BTreeSet<String> {
 pub fn is_given_up(object: &Writer, path: &str, oldest: &Record) -> bool {
     let needed = oldest.batch().is_none_or(|batch| named(batch).contains(path));
     object.seq <= oldest.seq && !needed
+}
+
+/// Whether a merged layer may be removed. `oldest` is the record of the oldest batch that is kept.
+///
+/// IMPORTANT: only asked by a driver whose opening is committed, of an object of an earlier epoch.
+pub fn is_merged_given_up(object: &Writer, path: &str, oldest: &Record) -> bool {
+    let needed = oldest.batch().is_none_or(|batch| named(batch).contains(path));
+    object.epoch < oldest.epoch && !needed
 }
 
 /// The objects of state that retained batches name: the newest one, or only earlier ones. Plain data; removes nothing itself.
@@ -148,6 +155,47 @@ mod tests {
                     kept.retain(|path| !is_given_up(&writer(path), path, oldest));
                     prop_assert_eq!(&kept, &needed, "the restart at batch {}", at);
                     retained_objects = RetainedObjects::behind(batch, kept.iter().cloned());
+                }
+            }
+        }
+
+        /// Epochs of so many batches each. A merged layer is made behind one of them, named by so many after a while, or by none.
+        #[test]
+        fn merged_layers_go_once_no_retained_record_can_name_them(
+            epochs in prop::collection::vec(1u64..6, 1..8),
+            made in prop::collection::vec((0u64..40, 1u64..4, 0u64..12), 1..6),
+            retain in 1u64..8,
+        ) {
+            let total: u64 = epochs.iter().sum();
+            let mut log = records(&vec![0; total as usize], retain);
+            let of_batch: Vec<u64> = epochs.iter().enumerate().flat_map(|(epoch, batches)| vec![epoch as u64; *batches as usize]).collect();
+            let end_of = |epoch: u64| epochs[..=epoch as usize].iter().sum::<u64>();
+            let mut objects = Vec::new();
+            for (number, (behind, after, batches)) in made.into_iter().enumerate() {
+                let behind = behind % total;
+                let epoch = of_batch[behind as usize];
+                let path = format!("merged-{number}");
+                let first = behind + after;
+                // Nobody else puts it in place.
+                let named = if first < end_of(epoch) { first..(first + batches).min(total) } else { 0..0 };
+                for batch in named {
+                    let super::super::record::Body::Batch(batch) = &mut log[batch as usize].body else { panic!("only batches are left") };
+                    let layers = &mut batch.operators.get_mut(&OperatorId::from("counts")).unwrap().layers;
+                    let layer = super::super::record::LayerRef { place: LayerPlace::Object(path.clone()), ..layers[0].clone() };
+                    layers.push(layer);
+                }
+                objects.push((path, behind, Writer { seq: log[behind as usize].seq, epoch: Epoch(epoch), nonce: Nonce::from("n") }));
+            }
+            log.iter_mut().zip(&of_batch).for_each(|(record, epoch)| record.epoch = Epoch(*epoch));
+            for epoch in 1..epochs.len() as u64 {
+                let log = &log[..end_of(epoch - 1) as usize];
+                let needed = needed(log);
+                let boundary = log.last().and_then(Record::batch).unwrap().retained;
+                let oldest = log.iter().find(|record| record.batch().unwrap().batch == boundary).unwrap();
+                for (path, behind, writer) in objects.iter().filter(|(_, behind, _)| *behind < log.len() as u64) {
+                    let goes = is_merged_given_up(writer, path, oldest);
+                    prop_assert!(!goes || !needed.contains(path), "{} is gone", path);
+                    prop_assert!(goes || needed.contains(path) || of_batch[*behind as usize] >= oldest.epoch.0, "{} stays", path);
                 }
             }
         }

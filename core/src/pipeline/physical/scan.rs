@@ -48,7 +48,8 @@ pub(super) fn scan_of(settings: &SourceSettings, schema: &SchemaRef, queries: &[
         Some(event_time) => Some(schema.index_of(&event_time.column).map_err(|cause| Error::config("event time").caused_by(cause))?),
         None => None,
     };
-    let watermark_only = event_time.is_some_and(|column| columns.insert(column));
+    // What is left out is null.
+    let watermark_only = event_time.is_some_and(|column| columns.insert(column) && schema.field(column).is_nullable());
     // A row is of no use only if no consumer wants it: one without a condition wants all.
     let filters = match filters.as_slice() {
         [Some(only)] => split_conjunction(only).into_iter().cloned().collect(),

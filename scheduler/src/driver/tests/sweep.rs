@@ -50,7 +50,8 @@ fn sweep(before: u64, make: impl Fn(&str) -> World) {
     assert_eq!(hits, 4 * operations.len() as u64, "every operation was hit");
 }
 
-/// Every object of state is one that a record names, but for what was merged: that stays for as many batches as are kept.
+/// Every object of state is one that a record names, but for what was merged: that stays until the oldest batch that is kept is
+/// of a later epoch.
 fn no_leftovers(world: &World) {
     let checkpoint = world.checkpoint();
     let named: BTreeSet<String> = read_log(&checkpoint).unwrap().iter().filter_map(Record::batch).flat_map(collect::named).collect();
