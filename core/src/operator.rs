@@ -4,12 +4,15 @@
 //! neighbours. Everything with a memory is an [`Operator`]: each instance owns a range of key groups, sees the rows of its keys in the
 //! order of the input, and then, once per port and batch, the new watermark. It knows no thread, no store and no clock.
 //!
+//! Rows of equal keys may be combined before they reach an instance, by a [`Combiner`]: that is done side by side wherever rows come from,
+//! while an instance takes all that it gets by itself.
+//!
 //! The order of calls in a batch: [`Operator::begin`]; for each port in the declared order, [`Operator::process`] any number of times; then
 //! [`Operator::advance`] for each port; then [`Operator::checkpoint`]. A batch that fails is never undone: the instance is dropped, and
 //! another is [restored](Operator::restore) from the last commit.
 
 use crate::batch::BatchContext;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::StateLayer;
 use crate::time::{Timestamp, Watermark};
 use arrow::array::RecordBatch;
@@ -78,6 +81,12 @@ pub trait Operator: Send {
     /// Takes rows of this instance's key groups.
     fn process(&mut self, port: Port, rows: RecordBatch, output: &mut Output) -> Result<()>;
 
+    /// Takes rows that the operator's [combiner](OperatorFactory::combiner) has made.
+    fn process_combined(&mut self, port: Port, rows: RecordBatch, output: &mut Output) -> Result<()> {
+        let _ = (rows, output);
+        Err(Error::internal(format!("combined rows on port {}, for an operator without a combiner", port.0)))
+    }
+
     /// Says that the batch holds no more rows on this port, and what the port's watermark is now. Emits what that closes. Called once per
     /// port and batch, with or without rows; the watermark never goes back. Returns the watermark of the output; that of the last port's
     /// call counts.
@@ -94,11 +103,27 @@ pub trait Operator: Send {
     fn restore(&mut self, tables: &[StateLayer], watermark: Watermark) -> Result<()>;
 }
 
+/// Makes rows fewer before they change hands: all of a group's as one row that stands for them. What the operator makes of combined rows is
+/// what it makes of the rows themselves, bit for bit.
+pub trait Combiner: Send + Sync + fmt::Debug {
+    /// How combined rows are keyed. The values are those of the rows that they stand for.
+    fn keys(&self) -> Vec<Arc<dyn PhysicalExpr>>;
+
+    /// Rows that stand for these; none where they would not be much fewer, or where that can't be told: then the rows go on as they are.
+    fn combine(&self, rows: &RecordBatch) -> Option<RecordBatch>;
+}
+
 /// Makes the instances of an operator, and says what it takes and gives. Part of the plan.
 pub trait OperatorFactory: Send + Sync + fmt::Debug {
     /// How the rows of each input port are keyed, in the declared order of the ports. The values of these expressions decide the
     /// key group; no expression at all means that one instance sees everything.
     fn keys(&self) -> Vec<Vec<Arc<dyn PhysicalExpr>>>;
+
+    /// What makes the rows of a port fewer before they are divided among the instances, if anything does.
+    fn combiner(&self, port: Port) -> Option<Arc<dyn Combiner>> {
+        let _ = port;
+        None
+    }
 
     /// The columns of each output port. Port 0 is the main output, others are side outputs.
     fn outputs(&self) -> Vec<SchemaRef>;

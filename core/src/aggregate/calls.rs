@@ -86,6 +86,11 @@ pub(super) fn inputs(calls: &[CallSpec], rows: &RecordBatch, sequence: i64) -> R
     if is_worth_dividing(rows.num_rows(), calls.len()) {
         return calls.par_iter().map(|call| call.input(rows, sequence)).collect();
     }
+    inputs_in_turn(calls, rows, sequence)
+}
+
+/// The same, one call after the other: where others do the like side by side.
+pub(super) fn inputs_in_turn(calls: &[CallSpec], rows: &RecordBatch, sequence: i64) -> Result<Vec<CallInput>> {
     calls.iter().map(|call| call.input(rows, sequence)).collect()
 }
 

@@ -67,6 +67,22 @@ impl Groups {
 
     /// Takes rows. Returns the slots that are new.
     pub(super) fn update(&mut self, keys: &[ArrayRef], rows: usize, inputs: &[CallInput]) -> Result<Vec<u32>> {
+        self.take(keys, rows, |slots, of_rows| slots.update(of_rows, inputs))
+    }
+
+    /// Takes groups, each once, with the states of their aggregates. Returns the slots that are new.
+    pub(super) fn merge(&mut self, keys: &[ArrayRef], rows: usize, state: &[ArrayRef]) -> Result<Vec<u32>> {
+        self.take(keys, rows, |slots, of_rows| slots.restore(of_rows, state))
+    }
+
+    /// Takes rows into groups that are made for nothing else. Returns the slot of each row; the first is 0.
+    pub(super) fn gather(&mut self, keys: &[ArrayRef], rows: usize, inputs: &[CallInput]) -> Result<Vec<u32>> {
+        let (slots, _) = self.intern(keys, rows)?;
+        self.slots.update_in_turn(&slots, inputs)?;
+        Ok(slots)
+    }
+
+    fn take(&mut self, keys: &[ArrayRef], rows: usize, give: impl FnOnce(&mut Slots, &[u32]) -> Result<()>) -> Result<Vec<u32>> {
         let (slots, new) = self.intern(keys, rows)?;
         let touched = self.touch(&slots);
         if let Remember::Reads(spec, unit) = self.remember.clone() {
@@ -76,7 +92,7 @@ impl Groups {
             self.before.extend(old.into_iter().zip(reads));
         }
         self.new.extend(&new);
-        self.slots.update(&slots, inputs)?;
+        give(&mut self.slots, &slots)?;
         Ok(new)
     }
 

@@ -78,6 +78,11 @@ impl Slots {
         Ok(Self { calls: specs.iter().map(call).collect::<Result<_>>()?, used: 0, free: Vec::new() })
     }
 
+    /// Whether states of these calls can be merged into what their rows would have given.
+    pub(super) fn are_exact(&self) -> bool {
+        self.calls.iter().all(|call| call.distinct.is_none() && call.accumulator.is_exact())
+    }
+
     /// An empty slot.
     pub(super) fn allocate(&mut self) -> u32 {
         if let Some(slot) = self.free.pop() {
@@ -116,6 +121,11 @@ impl Slots {
         if is_worth_dividing(slots.len(), self.calls.len()) {
             return self.calls.par_iter_mut().zip(inputs).try_for_each(|(call, input)| call.update(slots, input));
         }
+        self.update_in_turn(slots, inputs)
+    }
+
+    /// The same, one call after the other: where others do the like side by side.
+    pub(super) fn update_in_turn(&mut self, slots: &[u32], inputs: &[CallInput]) -> Result<()> {
         self.calls.iter_mut().zip(inputs).try_for_each(|(call, input)| call.update(slots, input))
     }
 

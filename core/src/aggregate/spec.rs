@@ -2,11 +2,12 @@
 //! means.
 
 use super::calls::CallSpec;
+use super::combine::LocalGroups;
 use super::reads::Reads;
 use super::sessions::Sessions;
 use super::windowed::Windowed;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::operator::{Operator, OperatorFactory, Output, Port};
+use crate::operator::{Combiner, Operator, OperatorFactory, Output, Port};
 use crate::time::{Timestamp, Watermark};
 use crate::window::{Window, WindowSpec, is_window_type};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, TimestampMicrosecondArray};
@@ -264,6 +265,10 @@ impl OperatorFactory for Aggregate {
         let windows_alone = matches!((&self.time, self.keys.as_slice()), (GroupTime::Key { .. }, [only])
             if only.data_type(&self.input).is_ok_and(|data_type| is_window_type(&data_type)));
         if windows_alone { vec![Vec::new()] } else { vec![self.keys.clone()] }
+    }
+
+    fn combiner(&self, _port: Port) -> Option<Arc<dyn Combiner>> {
+        LocalGroups::of(self).map(|combiner| Arc::new(combiner) as Arc<dyn Combiner>)
     }
 
     fn outputs(&self) -> Vec<SchemaRef> {

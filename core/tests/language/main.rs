@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod clock;
+mod combined;
 mod distant_times;
 mod errors;
 mod expressions;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use waterclock_core::Result;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::BatchId;
-use waterclock_core::operator::{Operator, Output, Port};
+use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
 use waterclock_core::plan::{NodeKind, Plan};
 use waterclock_core::state::{StateLayer, StateTable, decode_layer, encode_layer, merge};
 use waterclock_core::time::{Timestamp, Watermark};
@@ -22,11 +22,24 @@ struct Stateful {
     late_rows: u64,
 }
 
+/// How rows are handed to an operator.
+#[derive(Debug, Clone, Copy)]
+pub struct Pieces {
+    /// How many at a time.
+    pub rows: usize,
+    /// Whether they are combined where they can be.
+    pub combined: bool,
+}
+
 /// One task per operator.
 pub struct Running {
     plan: Arc<Plan>,
     operators: BTreeMap<usize, Stateful>,
     batch: u64,
+    /// How the input of an operator is handed over.
+    pieces: Pieces,
+    /// How many pieces were combined.
+    pub combined: u64,
 }
 
 fn create(plan: &Plan, node: usize) -> Result<Box<dyn Operator>> {
@@ -48,7 +61,12 @@ impl Running {
             (node, Stateful { operator, layers: BTreeMap::new(), watermark: Watermark::Unknown, late_rows: 0 })
         };
         let operators = (0..plan.nodes.len()).filter(stateful).map(new).collect();
-        Self { plan, operators, batch: 0 }
+        Self { plan, operators, batch: 0, pieces: Pieces { rows: usize::MAX, combined: false }, combined: 0 }
+    }
+
+    /// The same with rows handed over in pieces.
+    pub fn in_pieces(self, pieces: Pieces) -> Self {
+        Self { pieces, ..self }
     }
 
     /// The columns of the first source.
@@ -85,6 +103,15 @@ impl Running {
         Ok(())
     }
 
+    /// The rows that each operator remembers, as lines of JSON, in their order.
+    pub fn state(&self) -> Result<Vec<String>> {
+        let mut tables = Vec::new();
+        for stateful in self.operators.values() {
+            tables.extend(stateful.tables()?.iter().flat_map(|table| lines(&table.rows)));
+        }
+        Ok(tables)
+    }
+
     /// How many rows each operator remembers, without what has expired by its watermark.
     pub fn remembered(&self) -> Result<Vec<usize>> {
         let rows = |stateful: &Stateful| Ok(stateful.tables()?.iter().map(|table| table.rows.num_rows()).sum());
@@ -119,10 +146,12 @@ impl Running {
                     (Arc::clone(transform).for_batch(&batch)?.apply(inputs[0].0.clone())?, node.bounds[0].apply(inputs[0].1)?)
                 }
                 NodeKind::Union => panic!("no union here"),
-                NodeKind::Operator(_) => {
-                    let (given, reached) = (inputs[0].0.clone(), node.bounds[0].apply(inputs[0].1)?);
+                NodeKind::Operator(factory) => {
+                    let (given, reached) = (&inputs[0].0, node.bounds[0].apply(inputs[0].1)?);
                     let stateful = self.operators.get_mut(&index).unwrap();
-                    let emitted = stateful.run(given, reached, &batch)?;
+                    let pieces = self.pieces.of(given, factory.as_ref());
+                    self.combined += pieces.iter().filter(|(_, is_combined)| *is_combined).count() as u64;
+                    let emitted = stateful.run(pieces, reached, &batch)?;
                     (concat_batches(&node.outputs[0], &emitted).unwrap(), stateful.watermark)
                 }
             };
@@ -132,16 +161,34 @@ impl Running {
     }
 }
 
+impl Pieces {
+    /// The pieces of rows, with whether they are combined.
+    fn of(self, rows: &RecordBatch, factory: &dyn OperatorFactory) -> Vec<(RecordBatch, bool)> {
+        let combiner = factory.combiner(Port(0)).filter(|_| self.combined);
+        let piece = |start: usize| {
+            let piece = rows.slice(start, self.rows.min(rows.num_rows() - start));
+            let combined = combiner.as_ref().and_then(|combiner| combiner.combine(&piece));
+            combined.map_or((piece, false), |combined| (combined, true))
+        };
+        (0..rows.num_rows()).step_by(self.rows).map(piece).collect()
+    }
+}
+
 impl Stateful {
     fn tables(&self) -> Result<Vec<StateLayer>> {
         self.layers.values().map(|layers| merge(layers, true, self.watermark)).collect()
     }
 
-    fn run(&mut self, rows: RecordBatch, watermark: Watermark, batch: &BatchContext) -> Result<Vec<RecordBatch>> {
+    /// Rows come with whether they are combined.
+    fn run(&mut self, pieces: Vec<(RecordBatch, bool)>, watermark: Watermark, batch: &BatchContext) -> Result<Vec<RecordBatch>> {
         let mut output = Output::default();
         self.operator.begin(batch);
-        if rows.num_rows() > 0 {
-            self.operator.process(Port(0), rows, &mut output)?;
+        for (rows, is_combined) in pieces.into_iter().filter(|(rows, _)| rows.num_rows() > 0) {
+            if is_combined {
+                self.operator.process_combined(Port(0), rows, &mut output)?;
+            } else {
+                self.operator.process(Port(0), rows, &mut output)?;
+            }
         }
         self.watermark = self.watermark.max(self.operator.advance(Port(0), watermark, batch, &mut output)?);
         self.late_rows += output.late_rows();

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::OperatorId;
-use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
+use waterclock_core::operator::{Combiner, Operator, OperatorFactory, Output, Port};
 use waterclock_core::state::{StateLayer, StateTable, key_groups, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{ErrorKind, Result, ResultExt};
@@ -24,6 +24,8 @@ pub(super) struct KeyedOperator {
     id: OperatorId,
     factory: Arc<dyn OperatorFactory>,
     tasks: Vec<Box<dyn Operator>>,
+    /// By port.
+    combiners: Vec<Option<Arc<dyn Combiner>>>,
     watermark: Watermark,
     /// Whether the tasks know of the batch at hand.
     has_begun: bool,
@@ -39,7 +41,8 @@ impl KeyedOperator {
     pub(super) fn new(id: OperatorId, factory: Arc<dyn OperatorFactory>) -> Result<Self> {
         let tasks = if factory.keys().iter().all(Vec::is_empty) { 1 } else { TASKS };
         let tasks = (0..tasks).map(|_| factory.create()).collect::<Result<_>>()?;
-        Ok(Self { id, factory, tasks, watermark: Watermark::Unknown, has_begun: false, late_rows: 0 })
+        let combiners = (0..factory.keys().len()).map(|port| factory.combiner(Port(port))).collect();
+        Ok(Self { id, factory, tasks, combiners, watermark: Watermark::Unknown, has_begun: false, late_rows: 0 })
     }
 
     pub(super) fn ports(&self) -> usize {
@@ -49,7 +52,8 @@ impl KeyedOperator {
     /// The exchange in front of each input.
     pub(super) fn exchanges(&self) -> impl Iterator<Item = (Port, Exchange)> {
         let tasks = self.tasks.len();
-        self.factory.keys().into_iter().enumerate().map(move |(port, keys)| (Port(port), Exchange { keys, tasks }))
+        let exchange = move |(port, keys)| (Port(port), Exchange { keys, tasks, combiner: self.combiners[port].clone() });
+        self.factory.keys().into_iter().enumerate().map(exchange)
     }
 
     /// Hands stored state to the tasks that own its keys.
@@ -90,7 +94,13 @@ impl KeyedOperator {
             let mut output = Output::default();
             if rows.num_rows() > 0 {
                 guarded(id, batch, || {
-                    task.process(chunk.port, rows, &mut output).map_err(|error| error.within(format!("operator '{id}'")))
+                    let port = chunk.port;
+                    let processed = if chunk.is_combined {
+                        task.process_combined(port, rows, &mut output)
+                    } else {
+                        task.process(port, rows, &mut output)
+                    };
+                    processed.map_err(|error| error.within(format!("operator '{id}'")))
                 })?;
             }
             Ok((output.late_rows(), output.take()))

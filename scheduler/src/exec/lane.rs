@@ -9,11 +9,12 @@ use arrow::compute::concat_batches;
 use datafusion_physical_expr::PhysicalExpr;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::PartitionId;
 use waterclock_core::memory::MemoryBudget;
-use waterclock_core::operator::Port;
+use waterclock_core::operator::{Combiner, Port};
 use waterclock_core::plan::NodeId;
 use waterclock_core::sink::{Lane, LaneOutput, LaneWriter, Staging};
 use waterclock_core::source::{BadRow, Morsel, Morsels, dead_letter_schema};
@@ -34,6 +35,7 @@ pub(super) struct BatchShared {
 pub(super) struct Exchange {
     pub(super) keys: Vec<Arc<dyn PhysicalExpr>>,
     pub(super) tasks: usize,
+    pub(super) combiner: Option<Arc<dyn Combiner>>,
 }
 
 /// What the lanes of one source share.
@@ -62,6 +64,8 @@ pub(super) struct Exchanged {
     pub(super) node: NodeId,
     pub(super) port: Port,
     pub(super) by_task: Vec<RecordBatch>,
+    /// Whether they were combined.
+    pub(super) is_combined: bool,
 }
 
 /// The memory of a lane between two splits. Owned by whoever works on it.
@@ -188,7 +192,17 @@ impl BatchShared {
             [one] => one.clone(),
             several => concat_batches(first.schema_ref(), several).or_error(ErrorKind::Internal, || "gathering rows".into())?,
         };
-        Ok(Exchanged { node, port, by_task: partition(&rows, &exchange.keys, exchange.tasks)? })
+        let combined = exchange.combiner.as_ref().and_then(|combiner| {
+            // A function that panics does so again where the operator calls it, and there it is told.
+            let combined = catch_unwind(AssertUnwindSafe(|| combiner.combine(&rows))).ok().flatten()?;
+            Some((combined, combiner.keys()))
+        });
+        let is_combined = combined.is_some();
+        let by_task = match combined {
+            Some((rows, keys)) => partition(&rows, &keys, exchange.tasks)?,
+            None => partition(&rows, &exchange.keys, exchange.tasks)?,
+        };
+        Ok(Exchanged { node, port, by_task, is_combined })
     }
 }
 

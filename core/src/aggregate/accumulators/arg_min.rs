@@ -101,6 +101,11 @@ impl Accumulator for ArgMin {
         self.take(slots, columns, |row| seen.value(row))
     }
 
+    /// Orders may be by the number of a row.
+    fn is_exact(&self) -> bool {
+        self.order.is_none()
+    }
+
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let mut columns = self.decode(&self.value, slots, |(_, value)| value)?;
         if let Some(order) = &self.order {

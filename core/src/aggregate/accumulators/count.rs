@@ -47,6 +47,10 @@ impl Accumulator for Count {
         })
     }
 
+    fn is_exact(&self) -> bool {
+        true
+    }
+
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         Ok(vec![self.taken(slots)])
     }

@@ -57,6 +57,10 @@ impl<T: ArrowPrimitiveType> Accumulator for MinMax<T> {
         self.take(slots, column(state, 0)?)
     }
 
+    fn is_exact(&self) -> bool {
+        true
+    }
+
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         Ok(vec![self.taken(slots)])
     }

@@ -45,6 +45,11 @@ pub(super) trait Accumulator: Send {
     /// Takes states of the same function: for each its slot. A slot may occur only once.
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()>;
 
+    /// Whether merging states gives what the rows give, bit for bit, however they are divided and whenever they came.
+    fn is_exact(&self) -> bool {
+        false
+    }
+
     /// The states of slots.
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
 

@@ -78,6 +78,11 @@ impl<T: ArrowPrimitiveType> Accumulator for Sum<T> {
         self.add(slots, column(state, 0)?)
     }
 
+    /// Doubles are rounded with each addition.
+    fn is_exact(&self) -> bool {
+        !self.data_type.is_floating()
+    }
+
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         Ok(vec![self.taken(slots)])
     }

@@ -1,6 +1,7 @@
 //! To which units rows go, and which are late.
 
 use super::super::calls::{CallInput, inputs};
+use super::super::combine::Combined;
 use super::super::spec::{evaluate, expiries, times};
 use super::{WHOLE, Windowed};
 use crate::error::{ErrorKind, Result, ResultExt};
@@ -57,6 +58,36 @@ impl Windowed {
         Ok(())
     }
 
+    /// Groups of panes, with how many rows they stand for.
+    pub(super) fn merge_windows(&mut self, spec: WindowSpec, combined: &Combined, output: &mut Output) -> Result<()> {
+        for (pane, groups) in combined.by_pane()? {
+            let units = self.open_units(spec, pane);
+            if units.is_empty() && spec.windows_of(pane).next().is_some() {
+                output.count_late(groups.rows()?);
+            }
+            units.into_iter().try_for_each(|unit| self.merge(unit, &groups))?;
+        }
+        Ok(())
+    }
+
+    /// Groups that are in no window. Those of which a key has closed them are late.
+    pub(super) fn merge_whole(&mut self, key: Option<usize>, combined: Combined, output: &mut Output) -> Result<()> {
+        let Some(key) = key else { return self.merge(WHOLE, &combined) };
+        let closed: Vec<bool> =
+            expiries(&combined.keys[key])?.into_iter().map(|expiry| expiry.is_some_and(|at| self.is_closed(at))).collect();
+        let (late, open): (Vec<u32>, Vec<u32>) = (0..closed.len() as u32).partition(|&group| closed[group as usize]);
+        if late.is_empty() {
+            return self.merge(WHOLE, &combined);
+        }
+        output.count_late(combined.take(late)?.rows()?);
+        self.merge(WHOLE, &combined.take(open)?)
+    }
+
+    fn merge(&mut self, unit: Window, groups: &Combined) -> Result<()> {
+        let new = self.unit(unit)?.merge(&groups.keys, groups.counts.len(), &groups.state)?;
+        self.note_expiries(&new)
+    }
+
     /// Rows of groups that are in no window.
     pub(super) fn process_whole(&mut self, rows: &RecordBatch) -> Result<()> {
         let rows = self.rows(rows)?;
@@ -99,7 +130,7 @@ impl Windowed {
 }
 
 /// The rows that have a time, by their panes.
-fn by_pane(spec: WindowSpec, times: &TimestampMicrosecondArray) -> BTreeMap<i64, Vec<u32>> {
+pub(in super::super) fn by_pane(spec: WindowSpec, times: &TimestampMicrosecondArray) -> BTreeMap<i64, Vec<u32>> {
     let mut panes: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
     for (row, time) in (0u32..).zip(times) {
         if let Some(time) = time {

@@ -14,6 +14,9 @@ mod checkpoint;
 mod closing;
 mod input;
 
+pub(super) use input::by_pane;
+
+use super::combine::Combined;
 use super::groups::{Groups, Remember};
 use super::spec::{Aggregate, Emit, GroupTime, expiries};
 use crate::batch::BatchContext;
@@ -122,6 +125,15 @@ impl Operator for Windowed {
                 self.process_whole(&rows)
             }
             GroupTime::Unbounded => self.process_whole(&rows),
+        }
+    }
+
+    fn process_combined(&mut self, _port: Port, rows: RecordBatch, output: &mut Output) -> Result<()> {
+        let combined = Combined::read(&rows, self.key_types.len(), self.is_windowed())?;
+        match self.spec.time {
+            GroupTime::Window { spec, .. } => self.merge_windows(spec, &combined, output),
+            GroupTime::Key { index, .. } => self.merge_whole(Some(index), combined, output),
+            GroupTime::Unbounded => self.merge_whole(None, combined, output),
         }
     }
 

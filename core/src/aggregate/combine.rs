@@ -1,0 +1,189 @@
+//! Groups of a few rows, made where the rows come from, before these are divided among the tasks of the operator.
+//!
+//! What flows in: some rows. What flows out: a row per group and pane, in the order in which the groups came up, with the state of each
+//! aggregate and how many rows it stands for. So a key that most rows have does not make one task do most of the work. Nothing is kept,
+//! and nothing can fail: where a row can't be taken, all go on as they are, and the operator says why.
+//!
+//! Only aggregates take part whose states add up to what the rows would have given, bit for bit. (A sum of integers may then fit where it
+//! would have overflowed on its way.)
+
+use super::calls::{CallInput, inputs_in_turn};
+use super::groups::{Groups, Remember};
+use super::slots::Slots;
+use super::spec::{Aggregate, GroupTime, evaluate, state_rows, times};
+use super::windowed::by_pane;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::operator::Combiner;
+use crate::window::{WindowSpec, check_times};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::compute::{concat, take};
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
+use std::sync::Arc;
+
+/// By how many of the first rows it is judged whether keys repeat.
+const SAMPLE: usize = 4096;
+/// How many rows a group must stand for, on average, to be worth its making.
+const LEAST_ROWS_PER_GROUP: usize = 2;
+/// The same for a pane, which has tables of its own.
+const LEAST_ROWS_PER_PANE: usize = 16;
+
+/// Combines rows for an [`Aggregate`].
+#[derive(Debug)]
+pub(super) struct LocalGroups {
+    spec: Aggregate,
+    key_types: Vec<DataType>,
+}
+
+/// Groups of one pane.
+struct Part {
+    pane: Option<i64>,
+    groups: Groups,
+    /// How many rows each group stands for.
+    counts: Vec<i64>,
+}
+
+impl LocalGroups {
+    /// None if these aggregates can't be combined, or not by panes.
+    pub(super) fn of(spec: &Aggregate) -> Option<Self> {
+        let is_session = matches!(spec.time, GroupTime::Window { spec: WindowSpec::Session { .. }, .. });
+        if is_session || !Slots::new(&spec.calls).ok()?.are_exact() {
+            return None;
+        }
+        Some(Self { key_types: spec.key_types().ok()?, spec: spec.clone() })
+    }
+
+    /// The groups of rows; none if a row has no time, or if there are too many panes.
+    fn gather(&self, rows: &RecordBatch) -> Result<Option<Vec<Part>>> {
+        let (keys, inputs) = (self.spec.key_columns(rows)?, inputs_in_turn(&self.spec.calls, rows, 0)?);
+        let GroupTime::Window { spec, time, .. } = &self.spec.time else {
+            return Ok(Some(vec![Part::new(self, None, &keys, rows.num_rows(), &inputs)?]));
+        };
+        let time = evaluate(time, rows)?;
+        let times = times(&time)?;
+        check_times(times)?;
+        let panes = by_pane(*spec, times);
+        if times.null_count() > 0 || panes.len() * LEAST_ROWS_PER_PANE > rows.num_rows() {
+            return Ok(None);
+        }
+        let mut parts = Vec::with_capacity(panes.len());
+        for (pane, members) in panes {
+            if members.len() == rows.num_rows() {
+                parts.push(Part::new(self, Some(pane), &keys, members.len(), &inputs)?);
+                continue;
+            }
+            let members = UInt32Array::from(members);
+            let keys = keys.iter().map(|key| take(key, &members, None)).collect::<Result<Vec<_>, _>>();
+            let keys = keys.or_error(ErrorKind::Internal, || "dividing rows among windows".into())?;
+            let inputs = inputs.iter().map(|input| input.take(&members)).collect::<Result<Vec<_>>>()?;
+            parts.push(Part::new(self, Some(pane), &keys, members.len(), &inputs)?);
+        }
+        Ok(Some(parts))
+    }
+
+    fn try_combine(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        let count = rows.num_rows();
+        let is_worth =
+            |parts: &[Part], rows: usize| parts.iter().map(|part| part.counts.len()).sum::<usize>() * LEAST_ROWS_PER_GROUP <= rows;
+        if count > 2 * SAMPLE && !self.gather(&rows.slice(0, SAMPLE))?.is_some_and(|parts| is_worth(&parts, SAMPLE)) {
+            return Ok(None);
+        }
+        let Some(parts) = self.gather(rows)?.filter(|parts| is_worth(parts, count)) else { return Ok(None) };
+        let columns = parts.iter().map(Part::columns).collect::<Result<Vec<_>>>()?;
+        let Some(width) = columns.first().map(Vec::len) else { return Ok(None) };
+        let column = |index: usize| {
+            let arrays: Vec<&dyn Array> = columns.iter().map(|part| part[index].as_ref()).collect();
+            concat(&arrays).or_error(ErrorKind::Internal, || "gathering groups".into())
+        };
+        let columns = (0..width).map(column).collect::<Result<Vec<_>>>()?;
+        state_rows((0..width).map(|index| format!("combined_{index}")).collect(), columns).map(Some)
+    }
+}
+
+impl Combiner for LocalGroups {
+    fn keys(&self) -> Vec<Arc<dyn PhysicalExpr>> {
+        (0..self.key_types.len()).map(|key| Arc::new(Column::new(&format!("combined_{key}"), key)) as Arc<dyn PhysicalExpr>).collect()
+    }
+
+    fn combine(&self, rows: &RecordBatch) -> Option<RecordBatch> {
+        // What fails here fails in the operator too, which says of which batch it is.
+        self.try_combine(rows).ok().flatten()
+    }
+}
+
+impl Part {
+    fn new(combiner: &LocalGroups, pane: Option<i64>, keys: &[ArrayRef], rows: usize, inputs: &[CallInput]) -> Result<Self> {
+        let mut groups = Groups::new(&combiner.key_types, &combiner.spec.calls, Remember::Nothing)?;
+        let slots = groups.gather(keys, rows, inputs)?;
+        let mut counts = vec![0; groups.len()];
+        slots.into_iter().for_each(|slot| counts[slot as usize] += 1);
+        Ok(Self { pane, groups, counts })
+    }
+
+    /// Keys, the pane if there is one, counts, and states.
+    fn columns(&self) -> Result<Vec<ArrayRef>> {
+        let slots: Vec<u32> = (0..self.counts.len() as u32).collect();
+        let mut columns = self.groups.key_columns(&slots)?;
+        columns.extend(self.pane.map(|pane| Arc::new(TimestampMicrosecondArray::from(vec![pane; slots.len()])) as ArrayRef));
+        columns.push(Arc::new(Int64Array::from(self.counts.clone())));
+        columns.extend(self.groups.state(&slots)?);
+        Ok(columns)
+    }
+}
+
+/// Combined rows, as the operator reads them.
+pub(super) struct Combined {
+    pub(super) keys: Vec<ArrayRef>,
+    /// How many rows each group stands for.
+    pub(super) counts: Int64Array,
+    pub(super) state: Vec<ArrayRef>,
+    panes: Option<ArrayRef>,
+}
+
+impl Combined {
+    /// # Errors
+    /// `Internal` if they are not what a combiner makes of these keys.
+    pub(super) fn read(rows: &RecordBatch, keys: usize, is_windowed: bool) -> Result<Self> {
+        let state = keys + usize::from(is_windowed) + 1;
+        let columns = rows.columns();
+        let counts = columns.get(state - 1).and_then(|counts| counts.as_primitive_opt::<Int64Type>());
+        let counts = counts.ok_or_else(|| Error::internal("combined rows lack how many they stand for"))?.clone();
+        let panes = is_windowed.then(|| Arc::clone(&columns[keys]));
+        Ok(Self { keys: columns[..keys].to_vec(), panes, counts, state: columns[state..].to_vec() })
+    }
+
+    /// How many rows all groups stand for.
+    pub(super) fn rows(&self) -> Result<u64> {
+        let rows: i64 = self.counts.values().iter().sum();
+        u64::try_from(rows).or_error(ErrorKind::Internal, || "counting combined rows".into())
+    }
+
+    /// The groups of each pane, in the order of the panes.
+    pub(super) fn by_pane(&self) -> Result<Vec<(i64, Self)>> {
+        let panes = times(self.panes.as_ref().ok_or_else(|| Error::internal("combined rows lack their panes"))?)?;
+        let mut parts = Vec::new();
+        let mut start = 0;
+        for run in panes.values().chunk_by(|one, other| one == other) {
+            parts.push((run[0], self.slice(start, run.len())));
+            start += run.len();
+        }
+        Ok(parts)
+    }
+
+    fn slice(&self, start: usize, length: usize) -> Self {
+        let slices = |columns: &[ArrayRef]| columns.iter().map(|column| column.slice(start, length)).collect();
+        Self { keys: slices(&self.keys), counts: self.counts.slice(start, length), state: slices(&self.state), panes: None }
+    }
+
+    /// Some of the groups.
+    pub(super) fn take(&self, groups: Vec<u32>) -> Result<Self> {
+        let groups = UInt32Array::from(groups);
+        let all = |columns: &[ArrayRef]| {
+            let taken = columns.iter().map(|column| take(column, &groups, None)).collect::<Result<Vec<_>, _>>();
+            taken.or_error(ErrorKind::Internal, || "leaving out late groups".into())
+        };
+        let counts = take(&self.counts, &groups, None).or_error(ErrorKind::Internal, || "leaving out late groups".into())?;
+        Ok(Self { keys: all(&self.keys)?, counts: counts.as_primitive::<Int64Type>().clone(), state: all(&self.state)?, panes: None })
+    }
+}
