@@ -1,10 +1,12 @@
 //! What a batch of one row costs from cut to commit, with fsync and without, beside the cost of an fsync on the same disk. Publication
 //! overlaps with the next batch and is measured apart.
+//!
+//! Nothing is removed before the end: where many files have just been removed, ext4 looks long for a place for the next one.
 
 use criterion::Criterion;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 use waterclock_benches::stream::{self, Settings};
@@ -12,6 +14,7 @@ use waterclock_core::{ErrorKind, Result, ResultExt};
 use waterclock_scheduler::progress::Durations;
 
 fn main() {
+    let places = tempfile::tempdir().expect("a temporary directory can be made");
     let mut criterion = Criterion::default().sample_size(10).configure_from_args();
     let mut group = criterion.benchmark_group("fixed cost");
     type Part = fn(&Durations) -> f64;
@@ -21,7 +24,7 @@ fn main() {
         let suffix = if fsync { "" } else { ", without fsync" };
         for (name, part) in parts {
             group.bench_function(format!("{name}{suffix}"), |bencher| {
-                bencher.iter_custom(|batches| measure(batches, fsync, part).expect("batches of one row run"));
+                bencher.iter_custom(|batches| measure(batches, fsync, part, places.path()).expect("batches of one row run"));
             });
         }
     }
@@ -34,24 +37,24 @@ fn main() {
 }
 
 /// The time that so many batches spent in a part of their way.
-fn measure(batches: u64, fsync: bool, part: fn(&Durations) -> f64) -> Result<Duration> {
-    let root = prepare(batches).or_error(ErrorKind::Unavailable, || "can't make the bench's input".into())?;
+fn measure(batches: u64, fsync: bool, part: fn(&Durations) -> f64, places: &Path) -> Result<Duration> {
+    let root = prepare(batches, places).or_error(ErrorKind::Unavailable, || "can't make the bench's input".into())?;
     let sql = format!(
         "CREATE UNBOUNDED EXTERNAL TABLE t (k BIGINT) STORED AS JSON LOCATION '{0}/in/' OPTIONS ('max_files_per_batch' '1');
          CREATE EXTERNAL TABLE result STORED AS JSON LOCATION '{0}/out/';
          INSERT INTO result SELECT k FROM t;",
-        root.path().display()
+        root.display()
     );
-    let batches = stream::run(&sql, &root.path().join("checkpoint"), &Settings { fsync, ..Settings::default() })?;
+    let batches = stream::run(&sql, &root.join("checkpoint"), &Settings { fsync, ..Settings::default() })?;
     Ok(Duration::from_secs_f64(batches.iter().map(|batch| part(&batch.durations)).sum::<f64>() / 1e3))
 }
 
 /// Files of one row.
-fn prepare(files: u64) -> io::Result<TempDir> {
-    let root = tempfile::tempdir()?;
-    fs::create_dir(root.path().join("in"))?;
+fn prepare(files: u64, places: &Path) -> io::Result<PathBuf> {
+    let root = TempDir::new_in(places)?.keep();
+    fs::create_dir(root.join("in"))?;
     for number in 0..files {
-        fs::write(root.path().join(format!("in/{number:08}.json")), format!("{{\"k\": {number}}}\n"))?;
+        fs::write(root.join(format!("in/{number:08}.json")), format!("{{\"k\": {number}}}\n"))?;
     }
     Ok(root)
 }
