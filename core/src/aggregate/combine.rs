@@ -7,11 +7,11 @@
 //! Only aggregates take part whose states add up to what the rows would have given, bit for bit. (A sum of integers may then fit where it
 //! would have overflowed on its way.)
 
-use super::calls::{CallInput, inputs_in_turn};
+use super::calls::inputs_in_turn;
 use super::groups::{Groups, Remember};
+use super::rows::{Rows, by_pane};
 use super::slots::Slots;
 use super::spec::{Aggregate, GroupTime, evaluate, state_rows, times};
-use super::windowed::by_pane;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::Combiner;
 use crate::window::{WindowSpec, check_times};
@@ -56,30 +56,21 @@ impl LocalGroups {
 
     /// The groups of rows; none if a row has no time, or if there are too many panes.
     fn gather(&self, rows: &RecordBatch) -> Result<Option<Vec<Part>>> {
-        let (keys, inputs) = (self.spec.key_columns(rows)?, inputs_in_turn(&self.spec.calls, rows, 0)?);
-        let GroupTime::Window { spec, time, .. } = &self.spec.time else {
-            return Ok(Some(vec![Part::new(self, None, &keys, rows.num_rows(), &inputs)?]));
-        };
+        let inputs = inputs_in_turn(&self.spec.calls, rows, 0)?;
+        let all = Rows { keys: self.spec.key_columns(rows)?, inputs, count: rows.num_rows() };
+        let GroupTime::Window { spec, time, .. } = &self.spec.time else { return Ok(Some(vec![Part::new(self, None, &all)?])) };
         let time = evaluate(time, rows)?;
         let times = times(&time)?;
         check_times(times)?;
         let panes = by_pane(*spec, times);
-        if times.null_count() > 0 || panes.len() * LEAST_ROWS_PER_PANE > rows.num_rows() {
+        if times.null_count() > 0 || panes.len() * LEAST_ROWS_PER_PANE > all.count {
             return Ok(None);
         }
-        let mut parts = Vec::with_capacity(panes.len());
-        for (pane, members) in panes {
-            if members.len() == rows.num_rows() {
-                parts.push(Part::new(self, Some(pane), &keys, members.len(), &inputs)?);
-                continue;
-            }
-            let members = UInt32Array::from(members);
-            let keys = keys.iter().map(|key| take(key, &members, None)).collect::<Result<Vec<_>, _>>();
-            let keys = keys.or_error(ErrorKind::Internal, || "dividing rows among windows".into())?;
-            let inputs = inputs.iter().map(|input| input.take(&members)).collect::<Result<Vec<_>>>()?;
-            parts.push(Part::new(self, Some(pane), &keys, members.len(), &inputs)?);
-        }
-        Ok(Some(parts))
+        let part = |(pane, members): (i64, Vec<u32>)| match members.len() == all.count {
+            true => Part::new(self, Some(pane), &all),
+            false => Part::new(self, Some(pane), &all.take(members)?),
+        };
+        panes.into_iter().map(part).collect::<Result<_>>().map(Some)
     }
 
     fn try_combine(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
@@ -113,9 +104,9 @@ impl Combiner for LocalGroups {
 }
 
 impl Part {
-    fn new(combiner: &LocalGroups, pane: Option<i64>, keys: &[ArrayRef], rows: usize, inputs: &[CallInput]) -> Result<Self> {
+    fn new(combiner: &LocalGroups, pane: Option<i64>, rows: &Rows) -> Result<Self> {
         let mut groups = Groups::new(&combiner.key_types, &combiner.spec.calls, Remember::Nothing)?;
-        let slots = groups.gather(keys, rows, inputs)?;
+        let slots = groups.gather(&rows.keys, rows.count, &rows.inputs)?;
         let mut counts = vec![0; groups.len()];
         slots.into_iter().for_each(|slot| counts[slot as usize] += 1);
         Ok(Self { pane, groups, counts })

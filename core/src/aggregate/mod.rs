@@ -18,6 +18,7 @@ mod groups;
 mod interned;
 mod keys;
 mod reads;
+mod rows;
 mod sessions;
 mod slots;
 mod spec;

@@ -168,7 +168,8 @@ impl Tables {
     /// small layers here, large ones by putting in what the merger has made of them. `writer` is who is about to commit.
     ///
     /// # Errors
-    /// `Corrupt` if a layer that is merged is damaged or missing, `Unavailable` if it can't be read or its like not be stored.
+    /// `Corrupt` if a layer that is merged, here or beside the batches, is damaged or missing; `Unavailable` if one that is merged here can't be
+    /// read.
     pub fn stage(
         &self,
         changes: Vec<(Owner, StateLayer)>,

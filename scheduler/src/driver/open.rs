@@ -151,7 +151,8 @@ impl Opening {
             let same = before.trim_end_matches('/') == outlet.place.trim_end_matches('/');
             if !same && outlet.sink.owner()? != Some(SinkOwner { job: job.clone(), sink: outlet.id.clone() }) {
                 return Err(Error::config(format!(
-                    "the sink '{}' is now at {}, and the job's output so far is at {before}; give the sink its old place, or move all of that                      directory to the new one, or begin a new job with another checkpoint",
+                    "the sink '{}' is now at {}, and the job's output so far is at {before}; give the sink its old place, or move all of that \
+                     directory to the new one, or begin a new job with another checkpoint",
                     outlet.id, outlet.place
                 )));
             }

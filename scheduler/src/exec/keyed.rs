@@ -5,7 +5,7 @@
 
 use super::exchange::{TASKS, split};
 use super::flow::guarded;
-use super::lane::{Exchange, Exchanged};
+use super::lane::{Combining, Exchange, Exchanged};
 use super::{OperatorOutput, RestoredOperator};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::OperatorId;
-use waterclock_core::operator::{Combiner, Operator, OperatorFactory, Output, Port};
+use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
 use waterclock_core::state::{StateLayer, StateTable, key_groups, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{ErrorKind, Result, ResultExt};
@@ -24,8 +24,8 @@ pub(super) struct KeyedOperator {
     id: OperatorId,
     factory: Arc<dyn OperatorFactory>,
     tasks: Vec<Box<dyn Operator>>,
-    /// By port.
-    combiners: Vec<Option<Arc<dyn Combiner>>>,
+    /// In front of each input.
+    exchanges: Vec<Arc<Exchange>>,
     watermark: Watermark,
     /// Whether the tasks know of the batch at hand.
     has_begun: bool,
@@ -39,10 +39,15 @@ pub(super) type TaskOutput = Vec<(Port, RecordBatch)>;
 impl KeyedOperator {
     /// New instances without state.
     pub(super) fn new(id: OperatorId, factory: Arc<dyn OperatorFactory>) -> Result<Self> {
-        let tasks = if factory.keys().iter().all(Vec::is_empty) { 1 } else { TASKS };
-        let tasks = (0..tasks).map(|_| factory.create()).collect::<Result<_>>()?;
-        let combiners = (0..factory.keys().len()).map(|port| factory.combiner(Port(port))).collect();
-        Ok(Self { id, factory, tasks, combiners, watermark: Watermark::Unknown, has_begun: false, late_rows: 0 })
+        let count = if factory.keys().iter().all(Vec::is_empty) { 1 } else { TASKS };
+        let tasks = (0..count).map(|_| factory.create()).collect::<Result<_>>()?;
+        let exchange = |(port, keys)| {
+            let combiner = factory.combiner(Port(port));
+            let combining = combiner.map(|combiner| Combining { keys: combiner.keys(), combiner });
+            Arc::new(Exchange { keys, tasks: count, combining })
+        };
+        let exchanges = factory.keys().into_iter().enumerate().map(exchange).collect();
+        Ok(Self { id, factory, tasks, exchanges, watermark: Watermark::Unknown, has_begun: false, late_rows: 0 })
     }
 
     pub(super) fn ports(&self) -> usize {
@@ -50,10 +55,8 @@ impl KeyedOperator {
     }
 
     /// The exchange in front of each input.
-    pub(super) fn exchanges(&self) -> impl Iterator<Item = (Port, Exchange)> {
-        let tasks = self.tasks.len();
-        let exchange = move |(port, keys)| (Port(port), Exchange { keys, tasks, combiner: self.combiners[port].clone() });
-        self.factory.keys().into_iter().enumerate().map(exchange)
+    pub(super) fn exchanges(&self) -> impl Iterator<Item = (Port, Arc<Exchange>)> {
+        self.exchanges.iter().enumerate().map(|(port, exchange)| (Port(port), Arc::clone(exchange)))
     }
 
     /// Hands stored state to the tasks that own its keys.

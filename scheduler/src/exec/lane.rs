@@ -26,7 +26,7 @@ pub(super) struct BatchShared {
     pub(super) context: BatchContext,
     pub(super) transforms: BoundTransforms,
     pub(super) sinks: Vec<Arc<dyn Staging>>,
-    pub(super) exchanges: BTreeMap<(NodeId, Port), Exchange>,
+    pub(super) exchanges: BTreeMap<(NodeId, Port), Arc<Exchange>>,
     /// Encoded bytes on their way to storage: lanes pause while they are too many.
     pub(super) uploads: MemoryBudget,
 }
@@ -35,7 +35,14 @@ pub(super) struct BatchShared {
 pub(super) struct Exchange {
     pub(super) keys: Vec<Arc<dyn PhysicalExpr>>,
     pub(super) tasks: usize,
-    pub(super) combiner: Option<Arc<dyn Combiner>>,
+    /// What makes the rows fewer before.
+    pub(super) combining: Option<Combining>,
+}
+
+/// How rows are combined, and how combined rows are keyed.
+pub(super) struct Combining {
+    pub(super) combiner: Arc<dyn Combiner>,
+    pub(super) keys: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 /// What the lanes of one source share.
@@ -192,14 +199,12 @@ impl BatchShared {
             [one] => one.clone(),
             several => concat_batches(first.schema_ref(), several).or_error(ErrorKind::Internal, || "gathering rows".into())?,
         };
-        let combined = exchange.combiner.as_ref().and_then(|combiner| {
-            // A function that panics does so again where the operator calls it, and there it is told.
-            let combined = catch_unwind(AssertUnwindSafe(|| combiner.combine(&rows))).ok().flatten()?;
-            Some((combined, combiner.keys()))
-        });
+        // A function that panics in the combiner does so again where the operator calls it, and there it is told.
+        let combine = |combiner: &dyn Combiner| catch_unwind(AssertUnwindSafe(|| combiner.combine(&rows))).ok().flatten();
+        let combined = exchange.combining.as_ref().and_then(|by| Some((combine(by.combiner.as_ref())?, &by.keys)));
         let is_combined = combined.is_some();
         let by_task = match combined {
-            Some((rows, keys)) => partition(&rows, &keys, exchange.tasks)?,
+            Some((rows, keys)) => partition(&rows, keys, exchange.tasks)?,
             None => partition(&rows, &exchange.keys, exchange.tasks)?,
         };
         Ok(Exchanged { node, port, by_task, is_combined })

@@ -3,7 +3,7 @@
 use super::coordinator::{PlannedLane, Surroundings, run_lanes};
 use super::flow::{BoundTransforms, Flow, Receiver, Target};
 use super::keyed::{KeyedOperator, TaskOutput};
-use super::lane::{BatchShared, Exchanged, LaneResult, LaneSource, write};
+use super::lane::{BatchShared, Exchange, Exchanged, LaneResult, LaneSource, write};
 use super::{BatchFailure, BatchInput, BatchOutput, Executor, OperatorOutput, SourceInput, SourceOutput, lanes};
 use arrow::array::RecordBatch;
 use rayon::prelude::*;
@@ -98,7 +98,7 @@ impl Executor {
         Ok(BatchOutput { sources, operators, sinks, next_timer: self.next_timer() })
     }
 
-    fn exchanges(&self) -> BTreeMap<(NodeId, Port), super::lane::Exchange> {
+    fn exchanges(&self) -> BTreeMap<(NodeId, Port), Arc<Exchange>> {
         let of = |(node, operator): (&NodeId, &KeyedOperator)| {
             let node = *node;
             operator.exchanges().map(move |(port, exchange)| ((node, port), exchange)).collect::<Vec<_>>()

@@ -13,12 +13,6 @@ pub(super) struct Count {
     counts: Vec<i64>,
 }
 
-impl Count {
-    fn taken(&self, slots: &[u32]) -> ArrayRef {
-        Arc::new(slots.iter().map(|&slot| Some(self.counts[slot as usize])).collect::<Int64Array>())
-    }
-}
-
 impl Accumulator for Count {
     fn resize(&mut self, slots: usize) {
         self.counts.resize(slots, 0);
@@ -51,11 +45,7 @@ impl Accumulator for Count {
         true
     }
 
-    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.taken(slots)])
-    }
-
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        Ok(self.taken(slots))
+        Ok(Arc::new(slots.iter().map(|&slot| Some(self.counts[slot as usize])).collect::<Int64Array>()))
     }
 }

@@ -20,11 +20,6 @@ impl<T: ArrowPrimitiveType> MinMax<T> {
         Self { data_type: data_type.clone(), max, values: Vec::new(), seen: Vec::new() }
     }
 
-    fn taken(&self, slots: &[u32]) -> ArrayRef {
-        let value = |&slot: &u32| self.seen[slot as usize].then(|| self.values[slot as usize]);
-        Arc::new(slots.iter().map(value).collect::<PrimitiveArray<T>>().with_data_type(self.data_type.clone()))
-    }
-
     fn take(&mut self, slots: &[u32], values: &ArrayRef) -> Result<()> {
         let max = self.max;
         each(slots, typed::<T>(values)?, |slot, value| {
@@ -61,11 +56,8 @@ impl<T: ArrowPrimitiveType> Accumulator for MinMax<T> {
         true
     }
 
-    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.taken(slots)])
-    }
-
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        Ok(self.taken(slots))
+        let value = |&slot: &u32| self.seen[slot as usize].then(|| self.values[slot as usize]);
+        Ok(Arc::new(slots.iter().map(value).collect::<PrimitiveArray<T>>().with_data_type(self.data_type.clone())))
     }
 }

@@ -50,8 +50,10 @@ pub(super) trait Accumulator: Send {
         false
     }
 
-    /// The states of slots.
-    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
+    /// The states of slots; that of most is their result.
+    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        Ok(vec![self.evaluate(slots)?])
+    }
 
     /// The greatest number of a row, by arrival, that any state holds.
     fn latest_arrival(&self) -> i64 {

@@ -39,11 +39,6 @@ impl<T: ArrowPrimitiveType> Sum<T> {
         format!("a sum does not fit into {data_type}; {wider}")
     }
 
-    fn taken(&self, slots: &[u32]) -> ArrayRef {
-        let sums: PrimitiveArray<T> = slots.iter().map(|&slot| self.sums[slot as usize]).collect();
-        Arc::new(sums.with_data_type(self.data_type.clone()))
-    }
-
     fn add(&mut self, slots: &[u32], values: &ArrayRef) -> Result<()> {
         let data_type = &self.data_type;
         each(slots, typed::<T>(values)?, |slot, value| {
@@ -83,11 +78,8 @@ impl<T: ArrowPrimitiveType> Accumulator for Sum<T> {
         !self.data_type.is_floating()
     }
 
-    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.taken(slots)])
-    }
-
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        Ok(self.taken(slots))
+        let sums: PrimitiveArray<T> = slots.iter().map(|&slot| self.sums[slot as usize]).collect();
+        Ok(Arc::new(sums.with_data_type(self.data_type.clone())))
     }
 }

@@ -1,36 +1,17 @@
 //! To which units rows go, and which are late.
 
-use super::super::calls::{CallInput, inputs};
+use super::super::calls::inputs;
 use super::super::combine::Combined;
+use super::super::rows::{Rows, by_pane};
 use super::super::spec::{evaluate, expiries, times};
 use super::{WHOLE, Windowed};
 use crate::error::{ErrorKind, Result, ResultExt};
 use crate::operator::Output;
 use crate::window::{Window, WindowSpec, check_times};
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
-use arrow::compute::{filter_record_batch, take};
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use datafusion_physical_expr::PhysicalExpr;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The groups of rows and the arguments of the calls, row by row.
-struct Rows {
-    keys: Vec<ArrayRef>,
-    inputs: Vec<CallInput>,
-    count: usize,
-}
-
-impl Rows {
-    fn take(&self, members: Vec<u32>) -> Result<Self> {
-        let members = UInt32Array::from(members);
-        let keys = self.keys.iter().map(|key| take(key, &members, None)).collect::<Result<_, _>>();
-        Ok(Self {
-            keys: keys.or_error(ErrorKind::Internal, || "dividing rows among windows".into())?,
-            inputs: self.inputs.iter().map(|input| input.take(&members)).collect::<Result<_>>()?,
-            count: members.len(),
-        })
-    }
-}
 
 impl Windowed {
     /// Rows whose window is over a time: to the units of their panes.
@@ -127,15 +108,4 @@ impl Windowed {
         let new = self.unit(unit)?.update(&rows.keys, rows.count, &rows.inputs)?;
         self.note_expiries(&new)
     }
-}
-
-/// The rows that have a time, by their panes.
-pub(in super::super) fn by_pane(spec: WindowSpec, times: &TimestampMicrosecondArray) -> BTreeMap<i64, Vec<u32>> {
-    let mut panes: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-    for (row, time) in (0u32..).zip(times) {
-        if let Some(time) = time {
-            panes.entry(spec.pane_of(time)).or_default().push(row);
-        }
-    }
-    panes
 }

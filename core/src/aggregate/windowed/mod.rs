@@ -14,8 +14,6 @@ mod checkpoint;
 mod closing;
 mod input;
 
-pub(super) use input::by_pane;
-
 use super::combine::Combined;
 use super::groups::{Groups, Remember};
 use super::spec::{Aggregate, Emit, GroupTime, expiries};
