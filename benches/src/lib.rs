@@ -1,13 +1,22 @@
 //! What the benches and the oracle share: Nexmark's queries, directories of its events, and DataFusion's one-shot answer.
 
+pub mod again;
 pub mod events;
 pub mod one_shot;
 pub mod queries;
 pub mod stream;
 
+use std::num::NonZeroUsize;
+
 /// Whether a bench only has to show that it runs: `cargo bench -- --test`.
 pub fn is_test() -> bool {
     std::env::args().any(|argument| argument == "--test")
+}
+
+/// How many threads a bench runs on: `WATERCLOCK_BENCH_THREADS`, else as many as it has cores.
+pub fn threads() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    std::env::var("WATERCLOCK_BENCH_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(cores)
 }
 
 /// A number from the environment, else one of two defaults: for a test, or for a measurement.

@@ -2,13 +2,14 @@
 
 use crate::events::{BATCHES, Events};
 use crate::queries::Query;
+use crate::threads;
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::available_parallelism;
 use waterclock_connectors::connectors;
 use waterclock_core::connector::ConnectorContext;
+use waterclock_core::job::Job;
 use waterclock_core::sql::{SqlContext, plan_sql};
 use waterclock_core::storage::{Access, Location, Storage, StoreOptions};
 use waterclock_core::{ErrorKind, Result, ResultExt};
@@ -31,17 +32,20 @@ pub struct Settings {
     pub drain: bool,
     /// After how many batches to stop.
     pub max_batches: Option<NonZeroU64>,
+    /// When a batch is cut.
+    pub trigger: Trigger,
 }
 
 impl Default for Settings {
     /// The command's own defaults.
     fn default() -> Self {
         Self {
-            threads: available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            threads: threads(),
             fsync: true,
             memory_budget_bytes: 512 << 20,
             drain: false,
             max_batches: None,
+            trigger: Trigger::UntilCaughtUp,
         }
     }
 }
@@ -74,26 +78,49 @@ impl Observer for Keep {
     }
 }
 
-/// Runs a job until it has caught up, and returns what its batches said.
+/// A job from SQL.
+///
+/// # Errors
+/// `Config` for anything wrong in the text.
+pub fn plan(sql: &str, storage: &Storage) -> Result<Job> {
+    let connector_context = ConnectorContext { storage: storage.clone() };
+    plan_sql(sql, &SqlContext { connectors: connectors(), connector_context, known_schemas: Default::default() })
+}
+
+/// Opens a job on its checkpoint. Only the newest batch's state is retained.
 ///
 /// # Errors
 /// Whatever fails.
-pub fn run(sql: &str, checkpoint: &Path, settings: &Settings) -> Result<Vec<BatchProgress>> {
-    let storage = Storage::builder().fsync(settings.fsync).start()?;
-    let connector_context = ConnectorContext { storage: storage.clone() };
-    let job = plan_sql(sql, &SqlContext { connectors: connectors(), connector_context, known_schemas: Default::default() })?;
-    let checkpoint = storage.open(&Location::from_path(checkpoint)?, &StoreOptions::default(), Access::Write)?;
+pub fn open(job: Job, storage: &Storage, checkpoint: &Location, settings: &Settings, observer: Arc<dyn Observer>) -> Result<Driver> {
+    let checkpoint = storage.open(checkpoint, &StoreOptions::default(), Access::Write)?;
     let driver_settings = DriverSettings {
-        trigger: Trigger::UntilCaughtUp,
+        trigger: settings.trigger,
         drain: settings.drain,
         max_batches: settings.max_batches,
         retain: NonZeroU64::MIN,
         executor: ExecutorSettings { threads: settings.threads, memory_budget_bytes: settings.memory_budget_bytes },
         configuration: serde_json::Value::Null,
     };
+    Driver::open(job, driver_settings, checkpoint, Seams::system(), observer)
+}
+
+/// Runs a job on local files until it has caught up, and returns what its batches said.
+///
+/// # Errors
+/// Whatever fails.
+pub fn run(sql: &str, checkpoint: &Path, settings: &Settings) -> Result<Vec<BatchProgress>> {
+    let storage = Storage::builder().fsync(settings.fsync).start()?;
+    run_job(plan(sql, &storage)?, &storage, &Location::from_path(checkpoint)?, settings)
+}
+
+/// Opens a job, runs it until its trigger ends it, and returns what its batches said.
+///
+/// # Errors
+/// Whatever fails.
+pub fn run_job(job: Job, storage: &Storage, checkpoint: &Location, settings: &Settings) -> Result<Vec<BatchProgress>> {
     let kept = Arc::new(Keep::default());
     let observer = Arc::clone(&kept);
-    Driver::open(job, driver_settings, checkpoint, Seams::system(), observer)?.run(&Stop::new())?;
+    open(job, storage, checkpoint, settings, observer)?.run(&Stop::new())?;
     let mut batches = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(std::mem::take(&mut *batches))
 }
