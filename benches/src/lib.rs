@@ -4,6 +4,7 @@ pub mod again;
 pub mod events;
 pub mod one_shot;
 pub mod queries;
+pub mod slow;
 pub mod stream;
 
 use std::num::NonZeroUsize;
