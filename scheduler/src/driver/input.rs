@@ -2,7 +2,7 @@
 
 use super::idleness::Idleness;
 use crate::checkpoint::{Loader, Owner, Tables};
-use crate::exec::LatestTimes;
+use crate::exec::{LatestTimes, SourceTime};
 use crate::log::Log;
 use crate::protocol::paths::Writer;
 use crate::protocol::record::{Record, SourceRecord, SpoolRef};
@@ -111,6 +111,11 @@ impl Input {
             .ok_or_else(|| Error::internal(format!("the source '{}' can't replay, and gives nothing to store", self.id)))?;
         input.spool = Some(spool::write(store, writer, &self.id, &input.cut, &bytes)?);
         self.source.unspool(&input.cut, bytes)
+    }
+
+    /// Its event time behind the newest batch.
+    pub fn time(&self) -> SourceTime {
+        SourceTime { watermark: self.watermark, latest: self.latest.clone(), reached: None }
     }
 
     pub fn splits(&self, cut: &Cut) -> Result<Vec<Box<dyn Split>>> {

@@ -5,34 +5,26 @@
 //! up gives its lane back and is free for another.
 //!
 //! When a lane fails, no later lane is started or continued, and earlier ones are finished first: the failure that is reported is
-//! that of the first bad row of the batch, whatever the timing.
+//! that of the first bad row of the batch, whatever the timing. Lanes of the next batch may run meanwhile, and are dropped then.
 
-use super::BatchFailure;
 use super::lane::{BatchShared, LaneResult, LaneSource, LaneTask};
-use crossbeam::channel::{Receiver, Sender, select, unbounded};
+use super::run::BegunBatch;
+use super::{Base, BatchFailure};
+use crossbeam::channel::{Receiver, Sender, never, select, unbounded};
 use futures::FutureExt;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use waterclock_core::id::PartitionId;
-use waterclock_core::memory::{MemoryBudget, Reservation};
+use waterclock_core::memory::Reservation;
 use waterclock_core::sink::Lane;
 use waterclock_core::source::{Fetch, Morsels, Split};
-use waterclock_core::storage::Storage;
 use waterclock_core::{Error, Result};
 
 /// A lane that has not begun.
 pub(super) struct PlannedLane {
     pub(super) source: Arc<LaneSource>,
     pub(super) splits: VecDeque<Box<dyn Split>>,
-}
-
-/// What lanes run on.
-pub(super) struct Surroundings<'a> {
-    pub(super) pool: &'a rayon::ThreadPool,
-    pub(super) storage: &'a Storage,
-    pub(super) fetches: &'a MemoryBudget,
-    pub(super) shared: &'a Arc<BatchShared>,
 }
 
 /// A split in memory, ready to be decoded.
@@ -62,70 +54,101 @@ enum Event {
     Finished(Lane, Result<LaneResult, BatchFailure>),
 }
 
-struct Coordinator<'a> {
-    surroundings: Surroundings<'a>,
-    events: (Sender<Event>, Receiver<Event>),
+/// The lanes of a batch, from the first that begins to the last that is merged.
+pub(super) struct Lanes {
+    shared: Arc<BatchShared>,
+    planned: VecDeque<PlannedLane>,
+    /// The number of the next lane that begins.
+    next: Lane,
     active: VecDeque<Active>,
     failure: Option<(Lane, BatchFailure)>,
+    events: (Sender<Event>, Receiver<Event>),
 }
 
-/// Runs all lanes; `merge` gets what each leaves, in the order of the lanes.
+/// Runs all lanes of a batch; `merge` gets what each leaves, in the order of the lanes. When no lane is left to begin, and there is room
+/// for one, `ahead` is asked for the next batch; what it gives is returned, under way.
 pub(super) fn run_lanes(
-    surroundings: Surroundings<'_>,
-    lanes: Vec<PlannedLane>,
+    base: &Base,
+    lanes: &mut Lanes,
+    ahead: impl FnOnce() -> Option<BegunBatch>,
     mut merge: impl FnMut(LaneResult) -> Result<(), BatchFailure>,
-) -> Result<(), BatchFailure> {
-    let most = surroundings.pool.current_num_threads() * 2;
-    let mut coordinator = Coordinator { surroundings, events: unbounded(), active: VecDeque::new(), failure: None };
-    let mut planned = lanes.into_iter().enumerate();
+) -> Result<Option<BegunBatch>, BatchFailure> {
+    let most = base.pool.current_num_threads() * 2;
+    let (mut ahead, mut next) = (Some(ahead), None);
     loop {
-        while coordinator.active.len() < most && coordinator.failure.is_none() {
-            let Some((number, lane)) = planned.next() else { break };
-            coordinator.begin(Lane(number), lane);
+        lanes.begin(most);
+        lanes.dispatch(base);
+        let room = most.saturating_sub(lanes.active.len());
+        if lanes.planned.is_empty() && lanes.failure.is_none() && room > 0 {
+            next = next.or_else(|| ahead.take()?());
+            if let Some(BegunBatch { lanes, .. }) = &mut next {
+                lanes.begin(room);
+                lanes.dispatch(base);
+            }
         }
-        coordinator.dispatch();
-        while let Some(result) = coordinator.next_in_order() {
+        while let Some(result) = lanes.next_in_order() {
             merge(result)?;
         }
-        if coordinator.active.is_empty() {
-            match coordinator.failure.take() {
+        if lanes.active.is_empty() {
+            match lanes.failure.take() {
                 Some((_, failure)) => return Err(failure),
-                None if planned.len() == 0 => return Ok(()),
+                None if lanes.planned.is_empty() => return Ok(next),
                 None => continue,
             }
         }
-        coordinator.wait();
+        wait(base, lanes, next.as_mut().map(|next| &mut next.lanes));
     }
 }
 
-impl Coordinator<'_> {
-    fn begin(&mut self, lane: Lane, planned: PlannedLane) {
-        let task = LaneTask::new(lane, Arc::clone(self.surroundings.shared), Arc::clone(&planned.source));
-        self.active.push_back(Active {
-            lane,
-            source: planned.source,
-            waiting: planned.splits,
-            fetching: false,
-            fetched: VecDeque::new(),
-            task: Some(task),
-            done: None,
-            working: false,
-        });
+/// Sleeps until something has changed.
+fn wait(base: &Base, lanes: &mut Lanes, next: Option<&mut Lanes>) {
+    let (fetches, uploads) = (base.fetches.released(), base.uploads.released());
+    let of_next = next.as_ref().map_or_else(never, |next| next.events.1.clone());
+    select! {
+        recv(lanes.events.1) -> event => event.into_iter().for_each(|event| lanes.take(event)),
+        recv(of_next) -> event => next.into_iter().zip(event).for_each(|(next, event)| next.take(event)),
+        recv(fetches) -> _ => {}
+        recv(uploads) -> _ => {}
+    }
+}
+
+impl Lanes {
+    pub(super) fn new(shared: Arc<BatchShared>, planned: Vec<PlannedLane>) -> Self {
+        Self { shared, planned: planned.into(), next: Lane(0), active: VecDeque::new(), failure: None, events: unbounded() }
+    }
+
+    /// Begins lanes until so many are active.
+    fn begin(&mut self, most: usize) {
+        while self.active.len() < most && self.failure.is_none() {
+            let Some(planned) = self.planned.pop_front() else { break };
+            let lane = self.next;
+            self.next = Lane(lane.0 + 1);
+            let task = LaneTask::new(lane, Arc::clone(&self.shared), Arc::clone(&planned.source));
+            self.active.push_back(Active {
+                lane,
+                source: planned.source,
+                waiting: planned.splits,
+                fetching: false,
+                fetched: VecDeque::new(),
+                task: Some(task),
+                done: None,
+                working: false,
+            });
+        }
     }
 
     /// Starts whatever can start now, the first lanes first.
-    fn dispatch(&mut self) {
+    fn dispatch(&mut self, base: &Base) {
         if let Some((failed, _)) = &self.failure {
             self.active.retain(|active| active.lane < *failed || active.working);
         }
-        let uploads = &self.surroundings.shared.uploads;
         for active in &mut self.active {
             if self.failure.as_ref().is_some_and(|(failed, _)| active.lane >= *failed) {
                 continue;
             }
-            active.fetch_ahead(&self.surroundings, &self.events.0);
-            if uploads.used() <= uploads.limit() {
-                active.work(&self.surroundings, &self.events.0);
+            active.fetch_ahead(base, &self.events.0);
+            if base.uploads.used() <= base.uploads.limit() {
+                active.work(base, &self.events.0);
             }
         }
     }
@@ -134,19 +157,6 @@ impl Coordinator<'_> {
         let result = self.active.front_mut()?.done.take()?;
         self.active.pop_front();
         Some(result)
-    }
-
-    /// Sleeps until something has changed.
-    fn wait(&mut self) {
-        let (fetches, uploads) = (self.surroundings.fetches.released(), self.surroundings.shared.uploads.released());
-        let event = select! {
-            recv(self.events.1) -> event => event.ok(),
-            recv(fetches) -> _ => None,
-            recv(uploads) -> _ => None,
-        };
-        if let Some(event) = event {
-            self.take(event);
-        }
     }
 
     fn take(&mut self, event: Event) {
@@ -196,17 +206,17 @@ impl Coordinator<'_> {
 
 impl Active {
     /// Fetches the next split while the one before it is decoded.
-    fn fetch_ahead(&mut self, surroundings: &Surroundings<'_>, events: &Sender<Event>) {
+    fn fetch_ahead(&mut self, base: &Base, events: &Sender<Event>) {
         if self.fetching || !self.fetched.is_empty() {
             return;
         }
         let Some(split) = self.waiting.pop_front() else { return };
         let bytes = split.held_bytes();
-        if !surroundings.fetches.has_room(bytes) {
+        if !base.fetches.has_room(bytes) {
             self.waiting.push_front(split);
             return;
         }
-        let (lane, events, held) = (self.lane, events.clone(), surroundings.fetches.reserve(bytes));
+        let (lane, events, held) = (self.lane, events.clone(), base.fetches.reserve(bytes));
         let (partition, source) = (split.partition().clone(), Arc::clone(&self.source));
         let within = move |error: Error| error.within(format!("source '{}'", source.name));
         match caught(|| split.fetch()) {
@@ -214,7 +224,7 @@ impl Active {
             Ok(Fetch::AtHand(morsels)) => self.fetched.push_back(Fetched { partition, morsels, _held: held }),
             Ok(Fetch::Awaited(morsels)) => {
                 self.fetching = true;
-                surroundings.storage.spawn(async move {
+                base.storage.spawn(async move {
                     let fetched = AssertUnwindSafe(morsels).catch_unwind().await;
                     let fetched = fetched.unwrap_or_else(|_| Err(Error::internal("a fetch panicked"))).map_err(within);
                     // The batch may have failed meanwhile, and nobody listens.
@@ -229,7 +239,7 @@ impl Active {
     }
 
     /// Gives a worker the next split, or the end of the lane, or both.
-    fn work(&mut self, surroundings: &Surroundings<'_>, events: &Sender<Event>) {
+    fn work(&mut self, base: &Base, events: &Sender<Event>) {
         // At most one split is fetched ahead of the one that is decoded.
         let ended = self.waiting.is_empty() && !self.fetching && self.fetched.len() <= 1;
         if self.working || (self.fetched.is_empty() && !ended) {
@@ -239,7 +249,7 @@ impl Active {
         self.working = true;
         let (lane, events) = (self.lane, events.clone());
         match self.fetched.pop_front() {
-            Some(mut fetched) => surroundings.pool.spawn(move || {
+            Some(mut fetched) => base.pool.spawn(move || {
                 let _ = events.send(match caught(|| task.work(&fetched.partition, fetched.morsels.as_mut())) {
                     Ok(true) if ended => {
                         drop(fetched);
@@ -249,7 +259,7 @@ impl Active {
                     Err(failure) => Event::Worked(lane, Err(failure)),
                 });
             }),
-            None => surroundings.pool.spawn(move || {
+            None => base.pool.spawn(move || {
                 let _ = events.send(finish(lane, task));
             }),
         }

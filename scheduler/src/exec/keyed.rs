@@ -24,8 +24,6 @@ pub(super) struct KeyedOperator {
     id: OperatorId,
     factory: Arc<dyn OperatorFactory>,
     tasks: Vec<Box<dyn Operator>>,
-    /// In front of each input.
-    exchanges: Vec<Arc<Exchange>>,
     watermark: Watermark,
     /// Whether the tasks know of the batch at hand.
     has_begun: bool,
@@ -41,22 +39,20 @@ impl KeyedOperator {
     pub(super) fn new(id: OperatorId, factory: Arc<dyn OperatorFactory>) -> Result<Self> {
         let count = if factory.keys().iter().all(Vec::is_empty) { 1 } else { TASKS };
         let tasks = (0..count).map(|_| factory.create()).collect::<Result<_>>()?;
-        let exchange = |(port, keys)| {
-            let combiner = factory.combiner(Port(port));
-            let combining = combiner.map(|combiner| Combining { keys: combiner.keys(), combiner });
-            Arc::new(Exchange { keys, tasks: count, combining })
-        };
-        let exchanges = factory.keys().into_iter().enumerate().map(exchange).collect();
-        Ok(Self { id, factory, tasks, exchanges, watermark: Watermark::Unknown, has_begun: false, late_rows: 0 })
+        Ok(Self { id, factory, tasks, watermark: Watermark::Unknown, has_begun: false, late_rows: 0 })
     }
 
     pub(super) fn ports(&self) -> usize {
         self.factory.keys().len()
     }
 
-    /// The exchange in front of each input.
-    pub(super) fn exchanges(&self) -> impl Iterator<Item = (Port, Arc<Exchange>)> {
-        self.exchanges.iter().enumerate().map(|(port, exchange)| (Port(port), Arc::clone(exchange)))
+    /// An exchange for each input, to stand in front of it.
+    pub(super) fn exchanges(&self) -> impl Iterator<Item = (Port, Exchange)> {
+        self.factory.keys().into_iter().enumerate().map(|(port, keys)| {
+            let combiner = self.factory.combiner(Port(port));
+            let combining = combiner.map(|combiner| Combining { keys: combiner.keys(), combiner });
+            (Port(port), Exchange { keys, tasks: self.tasks.len(), combining })
+        })
     }
 
     /// Hands stored state to the tasks that own its keys.

@@ -26,7 +26,7 @@ pub(super) struct BatchShared {
     pub(super) context: BatchContext,
     pub(super) transforms: BoundTransforms,
     pub(super) sinks: Vec<Arc<dyn Staging>>,
-    pub(super) exchanges: BTreeMap<(NodeId, Port), Arc<Exchange>>,
+    pub(super) exchanges: Arc<BTreeMap<(NodeId, Port), Exchange>>,
     /// Encoded bytes on their way to storage: lanes pause while they are too many.
     pub(super) uploads: MemoryBudget,
 }

@@ -6,7 +6,8 @@
 //!
 //! - [`lanes`]: a source's splits are cut into lanes, contiguous runs that one task works off in order.
 //! - [`lane`]: the task: decode, check, push through the fused [`flow`], into the lane's writers.
-//! - [`coordinator`]: starts lanes in order, fetches ahead within the memory budget, and merges what they leave in order.
+//! - [`coordinator`]: starts lanes in order, fetches ahead within the memory budget, and merges what they leave in order. While the last
+//!   lanes of a batch run, the first of the next may: they need nothing of the batch before.
 //! - [`exchange`], [`keyed`]: rows that change hands by key group, and the operators behind.
 //!
 //! IMPORTANT: lanes, the division of keys and all merges are functions of the plan and the cut. The number of threads decides only what
@@ -25,12 +26,15 @@ mod tests;
 
 use flow::Flow;
 use keyed::KeyedOperator;
+use lane::Exchange;
+pub use run::BegunBatch;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::{OperatorId, PartitionId};
 use waterclock_core::memory::MemoryBudget;
+use waterclock_core::operator::Port;
 use waterclock_core::plan::{NodeId, NodeKind, Plan, Upstream};
 use waterclock_core::sink::{LaneOutput, Staging};
 use waterclock_core::source::{BadRow, Split};
@@ -43,7 +47,7 @@ use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 pub struct BatchInput {
     /// Number and clock.
     pub context: BatchContext,
-    /// For each source of the plan, the splits of its cut and the watermark that it had before this batch.
+    /// For each source of the plan, the splits of its cut.
     pub sources: Vec<SourceInput>,
     /// For each sink of the plan, where its rows are staged.
     pub sinks: Vec<Arc<dyn Staging>>,
@@ -55,16 +59,21 @@ pub struct BatchInput {
 pub struct SourceInput {
     /// The pieces of its cut, in the order of their rows.
     pub splits: Vec<Box<dyn Split>>,
-    /// The source's watermark before this batch; it is the least that the batch may leave.
-    pub watermark: Watermark,
-    /// The latest event time of each partition, over all rows before this batch.
-    pub latest: LatestTimes,
-    /// Its watermark behind this batch, if it is known: of a batch that runs again. None to compute it from the rows.
-    pub reached: Option<Watermark>,
     /// Whether the source no longer holds back what flows together with it.
     pub idle: bool,
     /// Where bad rows are staged; none if they fail the batch.
     pub dead_letter: Option<Arc<dyn Staging>>,
+}
+
+/// A source's event time before a batch.
+#[derive(Debug, Clone)]
+pub struct SourceTime {
+    /// The source's watermark before the batch; it is the least that the batch may leave.
+    pub watermark: Watermark,
+    /// The latest event time of each partition, over all rows before the batch.
+    pub latest: LatestTimes,
+    /// Its watermark behind the batch, if it is known: of a batch that runs again. None to compute it from the rows.
+    pub reached: Option<Watermark>,
 }
 
 /// What a batch gave.
@@ -154,12 +163,20 @@ pub struct ExecutorSettings {
 
 /// Runs the batches of a plan.
 pub struct Executor {
+    base: Base,
+    operators: BTreeMap<NodeId, KeyedOperator>,
+}
+
+/// What stays the same from batch to batch.
+struct Base {
     plan: Arc<Plan>,
     storage: Storage,
     pool: rayon::ThreadPool,
     flows: BTreeMap<Upstream, Arc<Flow>>,
-    operators: BTreeMap<NodeId, KeyedOperator>,
+    exchanges: Arc<BTreeMap<(NodeId, Port), Exchange>>,
+    /// For what is fetched and not yet decoded.
     fetches: MemoryBudget,
+    /// For what is encoded and not yet stored.
     uploads: MemoryBudget,
 }
 
@@ -181,9 +198,11 @@ impl Executor {
                 operators.insert(NodeId(index), KeyedOperator::new(node.id.clone(), Arc::clone(factory))?);
             }
         }
+        let exchanges = operators.iter().flat_map(|(node, operator)| operator.exchanges().map(|(port, of)| ((*node, port), of)));
+        let exchanges = Arc::new(exchanges.collect());
         let half = settings.memory_budget_bytes / 2;
         let (fetches, uploads) = (MemoryBudget::new(half), MemoryBudget::new(half));
-        Ok(Self { plan, storage, pool, flows, operators, fetches, uploads })
+        Ok(Self { base: Base { plan, storage, pool, flows, exchanges, fetches, uploads }, operators })
     }
 
     /// Gives the operators the state of the last commit. Called once, before the first batch.
@@ -201,7 +220,7 @@ impl Executor {
 
     /// The budget that sinks stage within.
     pub fn budget(&self) -> &MemoryBudget {
-        &self.uploads
+        &self.base.uploads
     }
 
     /// The earliest processing time at which an operator wants a batch even without rows.

@@ -1,28 +1,37 @@
 //! One batch, from splits to staged lanes and changed state.
 
-use super::coordinator::{PlannedLane, Surroundings, run_lanes};
+use super::coordinator::{Lanes, PlannedLane, run_lanes};
 use super::flow::{BoundTransforms, Flow, Receiver, Target};
 use super::keyed::{KeyedOperator, TaskOutput};
-use super::lane::{BatchShared, Exchange, Exchanged, LaneResult, LaneSource, write};
-use super::{BatchFailure, BatchInput, BatchOutput, Executor, OperatorOutput, SourceInput, SourceOutput, lanes};
+use super::lane::{BatchShared, Exchanged, LaneResult, LaneSource, write};
+use super::{Base, BatchFailure, BatchInput, BatchOutput, Executor, OperatorOutput, SourceInput, SourceOutput, SourceTime, lanes};
 use arrow::array::RecordBatch;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use waterclock_core::id::OperatorId;
 use waterclock_core::operator::Port;
-use waterclock_core::plan::{NodeId, NodeKind, Plan, PlannedSource, TimeBound, Upstream};
+use waterclock_core::plan::{NodeId, NodeKind, PlannedSource, TimeBound, Upstream};
 use waterclock_core::sink::{Lane, LaneOutput, LaneWriter};
 use waterclock_core::time::Watermark;
 use waterclock_core::{Error, Result};
 
+/// A batch whose lanes may be under way. Dropping it leaves what it has staged to be collected.
+pub struct BegunBatch {
+    shared: Arc<BatchShared>,
+    pub(super) lanes: Lanes,
+    /// The source of each lane.
+    source_of: Vec<usize>,
+    /// For each source, whether it holds others back.
+    idle: Vec<bool>,
+    end_of_stream: bool,
+}
+
 /// What has come out of a batch so far.
 struct Gathered<'a> {
-    plan: &'a Plan,
-    pool: &'a rayon::ThreadPool,
-    flows: &'a BTreeMap<Upstream, Arc<Flow>>,
+    base: &'a Base,
     operators: &'a mut BTreeMap<NodeId, KeyedOperator>,
-    shared: &'a BatchShared,
+    shared: Arc<BatchShared>,
     sources: Vec<SourceOutput>,
     sinks: Vec<Vec<LaneOutput>>,
     /// Rows for inputs behind the first, which wait until the first has had all of its rows.
@@ -55,55 +64,68 @@ impl Edge {
 }
 
 impl Executor {
-    /// Runs a batch on the pool, and waits for it.
+    /// Makes a batch ready. Nothing of it runs yet.
+    ///
+    /// # Errors
+    /// `Config` or `Internal` if it does not fit the plan.
+    pub fn begin(&self, input: BatchInput) -> Result<BegunBatch> {
+        self.base.begin(input)
+    }
+
+    /// Runs a batch on the pool, and waits for it; `times` are those of the sources before it. When there is nothing more of it to begin,
+    /// and workers would have to wait for its last lanes, `ahead` is asked for the next batch, whose first lanes then run; it is returned.
     ///
     /// # Errors
     /// The first failure in the order of the rows. The operators' memory is of no use afterwards: drop this executor.
-    pub fn run(&mut self, input: BatchInput) -> Result<BatchOutput, BatchFailure> {
-        let before: Vec<Edge> = input.sources.iter().map(|source| Edge { watermark: source.watermark, idle: source.idle }).collect();
-        let read_before =
-            |source: &SourceInput| SourceOutput { latest: source.latest.clone(), watermark: source.reached, ..SourceOutput::default() };
-        let read_before = input.sources.iter().map(read_before).collect();
+    pub fn run(
+        &mut self,
+        mut batch: BegunBatch,
+        times: Vec<SourceTime>,
+        mut ahead: impl FnMut() -> Option<BatchInput>,
+    ) -> Result<(BatchOutput, Option<Result<BegunBatch>>), BatchFailure> {
+        let before: Vec<Edge> = times.iter().zip(&batch.idle).map(|(time, idle)| Edge { watermark: time.watermark, idle: *idle }).collect();
+        let read_before = |time: SourceTime| SourceOutput { latest: time.latest, watermark: time.reached, ..SourceOutput::default() };
+        let base = &self.base;
+        let mut gathered = Gathered {
+            base,
+            operators: &mut self.operators,
+            shared: Arc::clone(&batch.shared),
+            sources: times.into_iter().map(read_before).collect(),
+            sinks: base.plan.sinks.iter().map(|_| Vec::new()).collect(),
+            inboxes: BTreeMap::new(),
+            writers: BTreeMap::new(),
+            first_operator_lane: batch.source_of.len(),
+        };
+        let mut failed = None;
+        let begin = || ahead().and_then(|input| base.begin(input).map_err(|error| failed = Some(error)).ok());
+        let source_of = batch.source_of;
+        let next = run_lanes(base, &mut batch.lanes, begin, |result| gathered.merge(source_of[result.lane.0], result))?;
+        let operators = if gathered.operators.is_empty() {
+            gathered.run_operators(&before, batch.end_of_stream)?
+        } else {
+            // Within the pool its steps wake no thread but those that they divide their work among.
+            base.pool.install(|| gathered.run_operators(&before, batch.end_of_stream))?
+        };
+        gathered.finish_writers()?;
+        let (sources, sinks) = (gathered.sources, gathered.sinks);
+        let output = BatchOutput { sources, operators, sinks, next_timer: self.next_timer() };
+        Ok((output, failed.map(Err).or(next.map(Ok))))
+    }
+}
+
+impl Base {
+    fn begin(&self, input: BatchInput) -> Result<BegunBatch> {
         let shared = Arc::new(BatchShared {
             context: input.context,
             transforms: BoundTransforms::of(&self.plan, &input.context)?,
             sinks: input.sinks,
-            exchanges: self.exchanges(),
+            exchanges: Arc::clone(&self.exchanges),
             uploads: self.uploads.clone(),
         });
+        let idle = input.sources.iter().map(|source| source.idle).collect();
         let lanes = self.lanes(input.sources)?;
-        let mut gathered = Gathered {
-            plan: &self.plan,
-            pool: &self.pool,
-            flows: &self.flows,
-            operators: &mut self.operators,
-            shared: &shared,
-            sources: read_before,
-            sinks: self.plan.sinks.iter().map(|_| Vec::new()).collect(),
-            inboxes: BTreeMap::new(),
-            writers: BTreeMap::new(),
-            first_operator_lane: lanes.len(),
-        };
-        let of_lane: Vec<usize> = lanes.iter().map(|lane| lane.source.index).collect();
-        let surroundings = Surroundings { pool: &self.pool, storage: &self.storage, fetches: &self.fetches, shared: &shared };
-        run_lanes(surroundings, lanes, |result| gathered.merge(of_lane[result.lane.0], result))?;
-        let operators = if gathered.operators.is_empty() {
-            gathered.run_operators(&before, input.end_of_stream)?
-        } else {
-            // Within the pool its steps wake no thread but those that they divide their work among.
-            gathered.pool.install(|| gathered.run_operators(&before, input.end_of_stream))?
-        };
-        gathered.finish_writers()?;
-        let (sources, sinks) = (gathered.sources, gathered.sinks);
-        Ok(BatchOutput { sources, operators, sinks, next_timer: self.next_timer() })
-    }
-
-    fn exchanges(&self) -> BTreeMap<(NodeId, Port), Arc<Exchange>> {
-        let of = |(node, operator): (&NodeId, &KeyedOperator)| {
-            let node = *node;
-            operator.exchanges().map(move |(port, exchange)| ((node, port), exchange)).collect::<Vec<_>>()
-        };
-        self.operators.iter().flat_map(of).collect()
+        let source_of = lanes.iter().map(|lane| lane.source.index).collect();
+        Ok(BegunBatch { lanes: Lanes::new(Arc::clone(&shared), lanes), shared, source_of, idle, end_of_stream: input.end_of_stream })
     }
 
     /// The lanes of all sources: first of those that feed first inputs, so that others need not wait in memory.
@@ -194,13 +216,13 @@ impl Gathered<'_> {
     fn process(&mut self, exchanged: Exchanged) -> Result<()> {
         let node = exchanged.node;
         let operator = self.operators.get_mut(&node).ok_or_else(|| Error::internal("rows for a node that is no operator"))?;
-        let outputs = self.pool.install(|| operator.process(exchanged, &self.shared.context))?;
+        let outputs = self.base.pool.install(|| operator.process(exchanged, &self.shared.context))?;
         self.emit(node, outputs)
     }
 
     /// Sends what tasks emitted on its way: transforms side by side, deliveries in the order of the tasks.
     fn emit(&mut self, node: NodeId, outputs: Vec<TaskOutput>) -> Result<()> {
-        let (flows, shared) = (self.flows, self.shared);
+        let (flows, shared) = (&self.base.flows, &self.shared);
         let push = |output: TaskOutput| {
             let mut ends = Ends::default();
             for (port, rows) in output {
@@ -210,7 +232,8 @@ impl Gathered<'_> {
             }
             Ok(ends.0)
         };
-        let delivered: Vec<Vec<(Target, RecordBatch)>> = self.pool.install(|| outputs.into_par_iter().map(push).collect::<Result<_>>())?;
+        let delivered: Vec<Vec<(Target, RecordBatch)>> =
+            self.base.pool.install(|| outputs.into_par_iter().map(push).collect::<Result<_>>())?;
         let mut exchanged: BTreeMap<(NodeId, Port), Vec<RecordBatch>> = BTreeMap::new();
         for (target, rows) in delivered.into_iter().flatten() {
             match target {
@@ -226,7 +249,7 @@ impl Gathered<'_> {
 
     /// Lets the watermarks flow through the plan: each operator takes the rest of its rows, advances and emits, before the next.
     fn run_operators(&mut self, before: &[Edge], end: bool) -> Result<BTreeMap<OperatorId, OperatorOutput>> {
-        let plan = self.plan;
+        let plan = &self.base.plan;
         let mut reached: Vec<Edge> = Vec::with_capacity(plan.nodes.len());
         let mut outputs = BTreeMap::new();
         for (index, node) in plan.nodes.iter().enumerate() {
@@ -273,7 +296,7 @@ impl Gathered<'_> {
         if let Some(known) = output.watermark {
             return known;
         }
-        let behind = self.plan.sources[source].settings.event_time.as_ref().and_then(|event_time| {
+        let behind = self.base.plan.sources[source].settings.event_time.as_ref().and_then(|event_time| {
             let latest = output.latest.values().min()?;
             Some(Watermark::behind(*latest, event_time.delay))
         });

@@ -229,25 +229,26 @@ fn executor(plan: &Arc<Plan>, threads: usize, budget: usize) -> Executor {
     Executor::new(Arc::clone(plan), Storage::builder().start().unwrap(), &settings).unwrap()
 }
 
-/// Splits of 16 MiB of claimed work, so that each is a lane of its own.
-fn run(executor: &mut Executor, sources: &[Vec<Vec<i64>>]) -> (Memory, Result<BatchOutput, BatchFailure>) {
+/// Splits of 16 MiB of claimed work, so that each is a lane of its own, and where their rows go.
+fn batch(sources: &[Vec<Vec<i64>>]) -> (Memory, BatchInput) {
     let split = |values: &Vec<i64>| {
         Box::new(Numbers { partition: PartitionId::from("p"), values: values.clone(), work: 16 << 20 }) as Box<dyn Split>
     };
-    let input = |splits: &Vec<Vec<i64>>| SourceInput {
-        splits: splits.iter().map(split).collect(),
-        watermark: Watermark::Unknown,
-        latest: LatestTimes::new(),
-        reached: None,
-        idle: false,
-        dead_letter: None,
-    };
+    let input = |splits: &Vec<Vec<i64>>| SourceInput { splits: splits.iter().map(split).collect(), idle: false, dead_letter: None };
     let memory = Memory::default();
     let context = BatchContext { batch: BatchId(7), trigger_time: Timestamp(0) };
     let staging: Arc<dyn Staging> = Arc::new(Memory(Arc::clone(&memory.0)));
-    let sources = sources.iter().map(input).collect();
-    let output = executor.run(BatchInput { context, sources, sinks: vec![staging], end_of_stream: false });
-    (memory, output)
+    (memory, BatchInput { context, sources: sources.iter().map(input).collect(), sinks: vec![staging], end_of_stream: false })
+}
+
+fn times(sources: usize) -> Vec<SourceTime> {
+    vec![SourceTime { watermark: Watermark::Unknown, latest: LatestTimes::new(), reached: None }; sources]
+}
+
+fn run(executor: &mut Executor, sources: &[Vec<Vec<i64>>]) -> (Memory, Result<BatchOutput, BatchFailure>) {
+    let (memory, input) = batch(sources);
+    let begun = executor.begin(input).unwrap();
+    (memory, executor.run(begun, times(sources.len()), || None).map(|(output, _)| output))
 }
 
 #[test]
@@ -310,5 +311,47 @@ proptest! {
         let (memory, output) = run(&mut after, &[second]);
         prop_assert_eq!(&memory.content(), &expected[1]);
         prop_assert_eq!(output.unwrap().next_timer, alone.next_timer());
+    }
+
+    /// Batches of which the next may begin while one runs give what they give one after the other, up to the first that fails.
+    #[test]
+    fn a_batch_ahead_changes_nothing(
+        batches in prop::collection::vec(prop::collection::vec(prop::collection::vec(-1i64..20, 0..12), 0..8), 1..5),
+        threads in 1usize..4,
+    ) {
+        let plan = plan(1, vec![NodeKind::Transform(Arc::new(Double)), NodeKind::Operator(Arc::new(Counts))]);
+        let mut alone = executor(&plan, 1, 64);
+        let mut expected = Vec::new();
+        for splits in &batches {
+            let (memory, output) = run(&mut alone, std::slice::from_ref(splits));
+            expected.push(output.is_ok().then(|| memory.content()));
+            if output.is_err() {
+                break;
+            }
+        }
+        let mut overlapping = executor(&plan, threads, 64);
+        let mut waiting = batches.iter().map(|splits| batch(std::slice::from_ref(splits)));
+        let mut memories = std::collections::VecDeque::new();
+        let mut next = waiting.next().map(|(memory, input)| {
+            memories.push_back(memory);
+            overlapping.begin(input)
+        });
+        let mut got = Vec::new();
+        while let Some(begun) = next.take() {
+            let ran = overlapping.run(begun.unwrap(), times(1), || {
+                let (memory, input) = waiting.next()?;
+                memories.push_back(memory);
+                Some(input)
+            });
+            let memory = memories.pop_front().unwrap();
+            match ran {
+                Ok((_, ahead)) => {
+                    got.push(Some(memory.content()));
+                    next = ahead;
+                }
+                Err(_) => got.push(None),
+            }
+        }
+        prop_assert_eq!(got, expected);
     }
 }

@@ -24,7 +24,7 @@ pub use diff::{Comparison, Difference};
 
 use crate::checkpoint::{Loader, Tables};
 use crate::driver::{Input, Outlet, parts, read_again, restored_executor};
-use crate::exec::{BatchFailure, BatchInput, BatchOutput, Executor, ExecutorSettings, SourceInput};
+use crate::exec::{BatchFailure, BatchInput, BatchOutput, Executor, ExecutorSettings, SourceInput, SourceTime};
 use crate::history::{History, batch_of, opening};
 use crate::log::Log;
 use crate::protocol::record::{BatchRecord, OpenRecord, Record};
@@ -201,8 +201,9 @@ impl Replay {
         self.check_statics(record)?;
         let context = BatchContext { batch: batch.batch, trigger_time: record.time };
         let stagings = self.stage(&context, record)?;
-        let input = self.batch_input(context, record, batch, &stagings)?;
-        let output = self.executor.run(input).map_err(|failure| self.failed(failure))?;
+        let (input, times) = self.batch_input(context, record, batch, &stagings)?;
+        let lanes = self.executor.begin(input)?;
+        let (output, _) = self.executor.run(lanes, times, || None).map_err(|failure| self.failed(failure))?;
         self.check_read(batch, &output)?;
         let rows_in = output.sources.iter().flat_map(|source| source.partitions.values()).map(|partition| partition.rows).sum();
         let manifests = self.publish(batch, output, &stagings)?;
@@ -237,22 +238,22 @@ impl Replay {
         record: &Record,
         batch: &BatchRecord,
         stagings: &[Arc<dyn Staging>],
-    ) -> Result<BatchInput> {
+    ) -> Result<(BatchInput, Vec<SourceTime>)> {
         let opened = opening(&self.log, record)?;
         let store = self.log.store();
-        let mut sources = Vec::with_capacity(self.inputs.len());
+        let (mut sources, mut times) = (Vec::with_capacity(self.inputs.len()), Vec::with_capacity(self.inputs.len()));
         for input in &mut self.inputs {
             let dead_letter = self.sinks.iter().position(|sink| Some(&sink.replacement.id) == input.dead_letter.as_ref());
             let dead_letter = dead_letter.map(|index| Arc::clone(&stagings[index]));
             let read = &batch.sources[&input.id];
             let splits = recorded::splits(input, read, store)?;
             let reached = self.watermarks.are_recorded(&input.id, &opened).then_some(read.watermark);
-            let (watermark, latest, idle) = (input.watermark, input.latest.clone(), read.idle);
-            sources.push(SourceInput { splits, watermark, latest, reached, idle, dead_letter });
+            times.push(SourceTime { reached, ..input.time() });
+            sources.push(SourceInput { splits, idle: read.idle, dead_letter });
         }
         let dead_letters = self.inputs.iter().filter(|input| input.dead_letter.is_some()).count();
         let sinks = stagings[..stagings.len() - dead_letters].to_vec();
-        Ok(BatchInput { context, sources, sinks, end_of_stream: batch.drained })
+        Ok((BatchInput { context, sources, sinks, end_of_stream: batch.drained }, times))
     }
 
     fn failed(&self, failure: BatchFailure) -> Error {
