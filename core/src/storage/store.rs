@@ -1,6 +1,6 @@
 //! An object store below a root, with calls that wait.
 
-use super::{Location, Storage, Upload};
+use super::{Location, Storage, Upload, UploadHandle};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::memory::MemoryBudget;
 use bytes::Bytes;
@@ -239,18 +239,13 @@ impl Store {
         self.wait(put).map(|_| ()).map_err(|cause| self.error("write", path, cause))
     }
 
-    /// Puts objects side by side, each under a name that nobody else uses.
-    ///
-    /// # Errors
-    /// The first failure in their order; others may have been put.
-    pub fn put_all(&self, objects: Vec<(Path, Bytes)>) -> Result<()> {
-        let puts = objects.iter().map(|(path, bytes)| self.objects.put(path, PutPayload::from_bytes(bytes.clone())));
-        let puts = join_all(puts);
-        let results = if objects.len() > 1 { self.storage.wait(puts) } else { self.wait(puts) };
-        let outcome = |((path, _), result): (&(Path, Bytes), object_store::Result<_>)| {
-            result.map(drop).map_err(|cause| self.error("write", path, cause))
-        };
-        objects.iter().zip(results).try_for_each(outcome)
+    /// Starts to put objects, each under a name that nobody else uses. A single one on a local file system is put by whoever waits for it.
+    pub fn begin_puts(&self, objects: Vec<(Path, Bytes)>) -> Vec<UploadHandle> {
+        let mut puts: Vec<_> = objects.into_iter().map(|(path, bytes)| UploadHandle::whole(self.clone(), path, bytes)).collect();
+        if puts.len() > 1 {
+            puts.iter_mut().for_each(UploadHandle::begin);
+        }
+        puts
     }
 
     /// All objects below a prefix, in the order of their paths.
@@ -264,6 +259,12 @@ impl Store {
     /// Removes an object; one that is already gone is fine.
     pub fn delete(&self, path: &Path) -> Result<()> {
         self.optional("remove", path, self.wait(self.objects.delete(path))).map(|_| ())
+    }
+
+    /// Removes objects, side by side if it is not a local file system. Returns what became of each, in their order.
+    pub fn delete_all(&self, paths: &[Path]) -> Vec<Result<()>> {
+        let deleted = self.wait(join_all(paths.iter().map(|path| self.objects.delete(path))));
+        paths.iter().zip(deleted).map(|(path, deleted)| self.optional("remove", path, deleted).map(|_| ())).collect()
     }
 
     /// Moves an object within the store: a rename on a local file system, else a server-side copy after which the old one goes.

@@ -106,6 +106,14 @@ impl Upload {
 }
 
 impl UploadHandle {
+    /// An object to be put in one request, whatever its size.
+    pub(super) fn whole(store: Store, path: Path, bytes: Bytes) -> Self {
+        let (size, is_in_place) = (bytes.len(), store.is_in_place());
+        let put = Put { store, path, held: vec![bytes], held_bytes: size };
+        let state = if is_in_place { State::InPlace(put) } else { State::UnderWay(put.begin()) };
+        Self { bytes: size as u64, state }
+    }
+
     /// The object's size in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes

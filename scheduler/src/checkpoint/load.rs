@@ -7,11 +7,16 @@ use crate::protocol::record::{BatchRecord, LayerPlace, LayerRef};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectStoreExt};
 use waterclock_core::id::{Checksum, Seq};
 use waterclock_core::state::{StateLayer, decode_layer};
 use waterclock_core::storage::{Storage, Store};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
+
+/// Layers read at the same time.
+const READS: usize = 16;
 
 /// Reads layers of state.
 #[derive(Debug, Clone)]
@@ -43,14 +48,45 @@ impl Loader {
             LayerPlace::Inline(data) => ("a record's inline state".to_owned(), base64(data)?),
             LayerPlace::Object(path) => {
                 let path = Path::from(path.as_str());
-                (self.log.store().display(&path), self.object(&path, layer.bytes)?)
+                (self.store().display(&path), self.whole(&path, layer.bytes, self.store().get(&path)?)?)
             }
-            LayerPlace::Record(seq) => (self.log.store().display(&paths::commit(*seq)), self.inline(*seq, owner, layer)?),
+            LayerPlace::Record(seq) => (self.store().display(&paths::commit(*seq)), self.inline(*seq, owner, layer)?),
         };
-        if Checksum::of(&bytes) != layer.checksum {
-            return Err(damaged(&name, layer));
+        verified(&name, layer, bytes)
+    }
+
+    /// The same of several layers. Those that are objects are read side by side.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes), for the first of them that can't be read.
+    pub fn all_bytes(&self, owner: &Owner, layers: &[&LayerRef]) -> Result<Vec<Bytes>> {
+        let path = |layer: &LayerRef| match &layer.place {
+            LayerPlace::Object(path) => Some((Path::from(path.as_str()), layer.bytes)),
+            _ => None,
+        };
+        let objects: Vec<(Path, u64)> = layers.iter().filter_map(|layer| path(layer)).collect();
+        if objects.len() < 2 {
+            return layers.iter().map(|layer| self.bytes(owner, layer)).collect();
         }
-        Ok(bytes)
+        let read = |(path, size): (Path, u64)| async move {
+            let get = async { self.store().objects().get(&path).await?.bytes().await };
+            let bytes = match get.await {
+                Ok(bytes) => Some(bytes),
+                Err(StoreError::NotFound { .. }) => None,
+                Err(cause) => return Err(self.store().error("read", &path, cause)),
+            };
+            Ok((self.store().display(&path), self.whole(&path, size, bytes)?))
+        };
+        let reads = futures::stream::iter(objects).map(read).buffered(READS);
+        let mut found = self.storage().wait(reads.try_collect::<Vec<_>>())?.into_iter();
+        let bytes = |layer: &&LayerRef| match &layer.place {
+            LayerPlace::Object(_) => {
+                let (name, bytes) = found.next().ok_or_else(|| Error::internal("a layer of state was not read"))?;
+                verified(&name, layer, bytes)
+            }
+            _ => self.bytes(owner, layer),
+        };
+        layers.iter().map(bytes).collect()
     }
 
     /// Decodes a layer's bytes.
@@ -58,12 +94,12 @@ impl Loader {
         decode_layer(bytes).map_err(|error| error.within(format!("the state table '{}'", layer.table.name)))
     }
 
-    fn object(&self, path: &Path, size: u64) -> Result<Bytes> {
-        let store = self.log.store();
-        match store.get(path)? {
-            None => Err(Error::corrupt(format!("the state {} is missing; restore it", store.display(path)))),
+    /// An object that must be there with all its bytes.
+    fn whole(&self, path: &Path, size: u64, found: Option<Bytes>) -> Result<Bytes> {
+        match found {
+            None => Err(Error::corrupt(format!("the state {} is missing; restore it", self.store().display(path)))),
             Some(bytes) if (bytes.len() as u64) < size => {
-                Err(Error::corrupt(format!("the state {} is cut off; restore it", store.display(path))))
+                Err(Error::corrupt(format!("the state {} is cut off; restore it", self.store().display(path))))
             }
             Some(bytes) => Ok(bytes),
         }
@@ -94,6 +130,10 @@ fn layers_of<'a>(batch: &'a BatchRecord, owner: &Owner) -> &'a [LayerRef] {
 
 fn base64(data: &str) -> Result<Bytes> {
     STANDARD.decode(data).map(Bytes::from).or_error(ErrorKind::Corrupt, || "inline state is not base64".into())
+}
+
+fn verified(name: &str, layer: &LayerRef, bytes: Bytes) -> Result<Bytes> {
+    if Checksum::of(&bytes) == layer.checksum { Ok(bytes) } else { Err(damaged(name, layer)) }
 }
 
 fn damaged(name: &str, layer: &LayerRef) -> Error {

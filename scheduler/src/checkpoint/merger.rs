@@ -186,7 +186,7 @@ fn try_run(loader: &Loader, request: &Request, is_stopped: &AtomicBool) -> Resul
         if stopped() {
             return Ok(None);
         }
-        loaded.push(layer.load(&key.0, loader)?);
+        loaded.push(layer.load_stored(&key.0, loader)?);
     }
     let merged = merge(&loaded, *is_oldest, *watermark)?;
     drop(loaded);
@@ -207,5 +207,5 @@ fn try_run(loader: &Loader, request: &Request, is_stopped: &AtomicBool) -> Resul
     }
     loader.store().put(path, bytes)?;
     tracing::debug!(owner = %key.0, table = key.1.name, layers = layers.len(), bytes = reference.bytes, "layers of state were merged");
-    Ok(Some((LiveLayer { reference, inline: None }, path.clone())))
+    Ok(Some((LiveLayer { reference, held: None }, path.clone())))
 }

@@ -4,8 +4,8 @@
 //! that is new, which any Arrow reader opens. Nothing is atomic here: objects are garbage until a record names them. What can fail: reading
 //! a layer that is to be merged, which is `Corrupt` if it is damaged or missing.
 //!
-//! Small changes stand inline in the record, as base64, and are kept in memory, so that a nearly empty batch reads nothing and writes
-//! no object of state. Merging is planned by [`crate::protocol::compaction`]; large merges are done beside the batches by a [`Merger`].
+//! Small changes stand inline in the record, as base64, so that a nearly empty batch writes no object of state. They and the newest of the
+//! other layers are kept in memory, so that a commit that merges reads nothing. Merging is planned by [`crate::protocol::compaction`]; large merges are done beside the batches by a [`Merger`].
 
 mod load;
 mod merger;
@@ -27,10 +27,13 @@ use std::fmt;
 use waterclock_core::id::{Checksum, OperatorId, Seq, SourceId};
 use waterclock_core::state::{StateLayer, StateTable, encode_layer, merge};
 use waterclock_core::time::{Timestamp, Watermark};
-use waterclock_core::{ErrorKind, Result};
+use waterclock_core::{Error, ErrorKind, Result};
 
 /// So many bytes of changes, at most, stand in a record: the smallest ones.
 const INLINE_BYTES: usize = 4 << 10;
+
+/// So many bytes of the newest layers of a table, at most, are kept in memory, besides those that stand in records: what commits merge.
+const HELD_BYTES: u64 = 1 << 20;
 
 /// Whose state it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,11 +67,11 @@ pub struct TableSummary {
     pub bytes: u64,
 }
 
-/// A live layer: what records say of it, and its bytes if they stand in a record.
+/// A live layer: what records say of it, and its bytes if they are in memory.
 #[derive(Debug, Clone)]
 struct LiveLayer {
     reference: LayerRef,
-    inline: Option<Bytes>,
+    held: Option<Bytes>,
 }
 
 type TableKey = (Owner, StateTable);
@@ -117,13 +120,13 @@ impl Tables {
     fn adopt(&mut self, seq: Seq, owner: &Owner, layers: &[LayerRef]) {
         for layer in layers {
             let mut reference = layer.clone();
-            let mut inline = None;
+            let mut held = None;
             if let LayerPlace::Inline(data) = &layer.place {
                 // What can't be decoded is read again, and reported, by the loader.
-                inline = STANDARD.decode(data).ok().map(Bytes::from).filter(|bytes| Checksum::of(bytes) == layer.checksum);
+                held = STANDARD.decode(data).ok().map(Bytes::from).filter(|bytes| Checksum::of(bytes) == layer.checksum);
                 reference.place = LayerPlace::Record(seq);
             }
-            self.chains.entry((owner.clone(), layer.table.clone())).or_default().push(LiveLayer { reference, inline });
+            self.chains.entry((owner.clone(), layer.table.clone())).or_default().push(LiveLayer { reference, held });
         }
     }
 
@@ -132,8 +135,8 @@ impl Tables {
     pub fn recall(&mut self, loader: &Loader) -> Result<()> {
         for ((owner, _), chain) in &mut self.chains {
             for layer in chain {
-                if layer.inline.is_none() && matches!(layer.reference.place, LayerPlace::Record(_)) {
-                    layer.inline = Some(loader.bytes(owner, &layer.reference)?);
+                if layer.held.is_none() && matches!(layer.reference.place, LayerPlace::Record(_)) {
+                    layer.held = Some(loader.bytes(owner, &layer.reference)?);
                 }
             }
         }
@@ -161,7 +164,7 @@ impl Tables {
     /// An owner's layers, oldest first per table.
     pub fn load(&self, owner: &Owner, loader: &Loader) -> Result<Vec<StateLayer>> {
         let own = self.chains.iter().filter(|((of, _), _)| of == owner);
-        own.flat_map(|(_, chain)| chain).map(|layer| layer.load(owner, loader)).collect()
+        load_all(own.flat_map(|(_, chain)| chain), owner, loader)
     }
 
     /// Puts a batch's changes on top, leaving out layers that the owner's watermark has killed, and merging where chains grow too long:
@@ -235,8 +238,8 @@ impl Tables {
             return Ok(NewLayer { key, above: chain.len(), rows, expires_at, bytes });
         };
         let above = fixed + merged.start;
-        let below = chain[above..].iter().map(|layer| layer.load(&key.0, loader));
-        let layers: Vec<StateLayer> = below.chain([Ok(change)]).collect::<Result<_>>()?;
+        let mut layers = load_all(&chain[above..], &key.0, loader)?;
+        layers.push(change);
         let layer = merge(&layers, above == 0, watermark)?;
         let (rows, expires_at) = (layer.rows.num_rows() as u64, layer.expires_at());
         Ok(NewLayer { key, above, rows, expires_at, bytes: encode_layer(&layer)? })
@@ -316,7 +319,8 @@ impl Tables {
             };
             let chain = tables.chains.entry(layer.key).or_default();
             chain.truncate(layer.above);
-            chain.push(LiveLayer { reference, inline: is_inline.then_some(layer.bytes) });
+            chain.push(LiveLayer { reference, held: Some(layer.bytes) });
+            let_go(chain);
         }
         (tables, objects)
     }
@@ -335,11 +339,35 @@ fn sizes(chain: &[LiveLayer]) -> Vec<u64> {
     chain.iter().map(|layer| layer.reference.bytes).collect()
 }
 
+/// Forgets the bytes of layers that no commit will merge: what a commit merges are a table's newest layers, and few bytes.
+fn let_go(chain: &mut [LiveLayer]) {
+    let mut sum = 0u64;
+    for layer in chain.iter_mut().rev() {
+        sum = sum.saturating_add(layer.reference.bytes);
+        if sum > HELD_BYTES && matches!(layer.reference.place, LayerPlace::Object(_)) {
+            layer.held = None;
+        }
+    }
+}
+
+/// Layers of an owner's, in their order. Those that are not in memory are read side by side.
+fn load_all<'a>(layers: impl IntoIterator<Item = &'a LiveLayer>, owner: &Owner, loader: &Loader) -> Result<Vec<StateLayer>> {
+    let layers: Vec<&LiveLayer> = layers.into_iter().collect();
+    let missing: Vec<&LayerRef> = layers.iter().filter(|layer| layer.held.is_none()).map(|layer| &layer.reference).collect();
+    let mut read = loader.all_bytes(owner, &missing)?.into_iter();
+    let load = |layer: &LiveLayer| {
+        let bytes = layer.held.clone().or_else(|| read.next());
+        loader.decode(&layer.reference, bytes.ok_or_else(|| Error::internal("a layer of state was not read"))?)
+    };
+    layers.into_iter().map(load).collect()
+}
+
 impl LiveLayer {
-    fn load(&self, owner: &Owner, loader: &Loader) -> Result<StateLayer> {
-        let bytes = match &self.inline {
-            Some(bytes) => bytes.clone(),
-            None => loader.bytes(owner, &self.reference)?,
+    /// An object is read even if it is in memory: what is stored shows whether it is damaged before others are gone for it.
+    fn load_stored(&self, owner: &Owner, loader: &Loader) -> Result<StateLayer> {
+        let bytes = match (&self.held, &self.reference.place) {
+            (Some(bytes), LayerPlace::Record(_) | LayerPlace::Inline(_)) => bytes.clone(),
+            _ => loader.bytes(owner, &self.reference)?,
         };
         loader.decode(&self.reference, bytes)
     }

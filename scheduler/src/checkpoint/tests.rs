@@ -4,6 +4,7 @@ use super::*;
 use crate::log::{Appended, Log};
 use crate::protocol::samples;
 use crate::seams::Merging;
+use crate::testing::{FaultStore, Faults};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use proptest::prelude::*;
@@ -83,7 +84,7 @@ fn assert_loaded(batches: &[Vec<Change>], forget: u32, merging: Merging) {
         let writer = Writer { seq: Seq(index as u64), epoch: Epoch(0), nonce: Nonce::from("n") };
         let changes = batch.iter().map(|change| (owner.clone(), layer(change))).collect();
         let staged = tables.stage(changes, &BTreeMap::new(), &writer, &loader, &mut merger).unwrap();
-        store.put_all(staged.objects).unwrap();
+        store.begin_puts(staged.objects).into_iter().for_each(|put| put.wait().unwrap());
         staged.useless.iter().for_each(|path| store.delete(path).unwrap());
         tables = staged.tables;
         let record = commit(&log, &records, &tables, &owner, writer.seq);
@@ -128,7 +129,10 @@ struct Chain {
 
 impl Chain {
     fn new(merging: Merging) -> Self {
-        let storage = Storage::builder().start().unwrap();
+        Self::within(&Storage::builder().start().unwrap(), merging)
+    }
+
+    fn within(storage: &Storage, merging: Merging) -> Self {
         let store = storage.open(&Location::parse("memory://c").unwrap(), &StoreOptions::default(), Access::Write).unwrap();
         let loader = Loader::new(Log::new(store.clone()));
         Self { store, merger: Merger::new(loader.clone(), merging), loader, tables: Tables::default(), batches: 0 }
@@ -149,7 +153,7 @@ impl Chain {
         let writer = self.writer();
         let watermarks = BTreeMap::from([(owner.clone(), watermark)]);
         let staged = self.tables.stage(vec![(owner, change)], &watermarks, &writer, &self.loader, &mut self.merger)?;
-        self.store.put_all(staged.objects).unwrap();
+        self.store.begin_puts(staged.objects).into_iter().for_each(|put| put.wait().unwrap());
         self.tables = staged.tables;
         self.tables.commit(writer.seq);
         self.batches += 1;
@@ -183,6 +187,25 @@ fn a_large_merge_is_put_in_place_by_a_later_batch() {
     assert_eq!(chain.layers(), 4, "the record's layers stand as they are");
     assert!(chain.batch(4, 5_000).is_empty());
     assert_eq!((chain.layers(), chain.keys()), (2, vec![0, 1, 2, 3, 4]));
+}
+
+#[test]
+fn a_commit_that_merges_reads_nothing() {
+    let faults = Faults::default();
+    let wrap = faults.clone();
+    let storage = Storage::builder().wrap(move |_, store| Arc::new(FaultStore::new(store, wrap.clone()))).start().unwrap();
+    let mut chain = Chain::within(&storage, Merging::default());
+    let lengths: Vec<usize> = (0..60)
+        .map(|key| {
+            assert!(chain.batch(key, 40_000).is_empty());
+            chain.layers()
+        })
+        .collect();
+    assert!(lengths.windows(2).any(|pair| pair[1] < pair[0]), "nothing was merged: {lengths:?}");
+    let reads = |operations: Vec<String>| operations.into_iter().filter(|operation| !operation.starts_with("put")).collect::<Vec<_>>();
+    assert_eq!(reads(faults.operations()), Vec::<String>::new());
+    assert_eq!(chain.keys(), (0..60).collect::<Vec<_>>());
+    assert!(!reads(faults.operations()).is_empty(), "older layers are not kept in memory");
 }
 
 /// Four layers that are merged beside the batches, behind which nothing has happened yet.

@@ -21,6 +21,7 @@ use waterclock_core::id::{BatchId, Epoch, SinkId};
 use waterclock_core::sink::{LaneFile, LaneOutput, Manifest, Sink, Staging};
 use waterclock_core::source::Cut;
 use waterclock_core::state::StateLayer;
+use waterclock_core::storage::UploadHandle;
 use waterclock_core::time::Watermark;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -128,16 +129,17 @@ impl Committing {
         let Work { mut draft, changes, mut outputs, cut, run } = work;
         let batch = draft.context.batch;
         begin_uploads(&mut outputs);
+        let watermarks: BTreeMap<Owner, Watermark> =
+            draft.operators.iter().map(|(id, operator)| (Owner::Operator(id.clone()), operator.watermark)).collect();
+        let writer = self.writer();
+        let state = self.ledger.tables.stage(changes, &watermarks, &writer, &self.loader, &mut self.merger)?;
+        let puts = self.log.store().begin_puts(state.objects);
         let mut staged = Vec::with_capacity(outputs.len());
         for output in outputs {
             let manifest = guarded(&output.id, || output.staging.finish(output.lanes))?;
             staged.push((output.id, output.sink, manifest));
         }
-        let watermarks: BTreeMap<Owner, Watermark> =
-            draft.operators.iter().map(|(id, operator)| (Owner::Operator(id.clone()), operator.watermark)).collect();
-        let writer = self.writer();
-        let state = self.ledger.tables.stage(changes, &watermarks, &writer, &self.loader, &mut self.merger)?;
-        self.log.store().put_all(state.objects)?;
+        puts.into_iter().try_for_each(UploadHandle::wait)?;
         let durable = self.clock.elapsed();
         draft.timings.stage_ms = whole_ms(durable - started);
         let manifests = staged.iter().map(|(id, _, manifest)| (id.clone(), manifest.clone())).collect();
@@ -151,7 +153,7 @@ impl Committing {
         let committed = self.clock.elapsed();
         self.publish(batch, &staged)?;
         let published = self.clock.elapsed();
-        self.collect(given_up.into_iter().map(Path::from).chain(state.useless));
+        self.collect(&given_up.into_iter().map(Path::from).chain(state.useless).collect::<Vec<_>>());
         self.ledger.tables.merge_beside(&watermarks, &writer, &mut self.merger);
         let durations = Durations {
             cut_ms: ms(cut),
@@ -170,9 +172,9 @@ impl Committing {
     }
 
     /// Removes state that no batch which is kept needs. The batch does not fail with it: what stays goes at an opening.
-    fn collect(&self, given_up: impl Iterator<Item = Path>) {
-        for path in given_up {
-            if let Err(error) = self.log.store().delete(&path) {
+    fn collect(&self, given_up: &[Path]) {
+        for (path, deleted) in given_up.iter().zip(self.log.store().delete_all(given_up)) {
+            if let Err(error) = deleted {
                 tracing::warn!(%error, object = %path, "state that is no longer retained is left behind until the next start");
             }
         }
