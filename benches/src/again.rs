@@ -47,3 +47,15 @@ pub fn finish(mut command: Command) -> io::Result<()> {
     let status = command.status()?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("the bench's own child ended with {status}"))) }
 }
+
+/// Runs a command to its end. Returns what it wrote.
+///
+/// # Errors
+/// If it can't be started, or fails, or writes something else than text.
+pub fn output(mut command: Command) -> io::Result<String> {
+    let done = command.stderr(Stdio::inherit()).output()?;
+    if !done.status.success() {
+        return Err(io::Error::other(format!("the bench's own child ended with {}", done.status)));
+    }
+    String::from_utf8(done.stdout).map_err(io::Error::other)
+}

@@ -47,9 +47,10 @@ impl Table {
     }
 }
 
-/// The events of one table; the directory goes away when dropped.
+/// The events of one table. The directory goes away with whoever made it.
 pub struct Events {
-    root: TempDir,
+    root: PathBuf,
+    _made: Option<TempDir>,
     /// Whose they are.
     pub table: Table,
     /// How many files there are.
@@ -65,8 +66,8 @@ impl Events {
     /// `Unavailable` if the files can't be written.
     pub fn generate(table: Table, events: u64) -> Result<Self> {
         let failed = |cause: io::Error| Error::unavailable("can't make the bench's input").caused_by(cause);
-        let root = TempDir::with_prefix("waterclock-bench-").map_err(failed)?;
-        let directory = root.path().join(table.name());
+        let made = TempDir::with_prefix("waterclock-bench-").map_err(failed)?;
+        let directory = made.path().join(table.name());
         let sql = format!(
             "CREATE UNBOUNDED EXTERNAL TABLE events STORED AS NEXMARK LOCATION 'nexmark://{}?events={events}&seed=1&rate=10000'
                  OPTIONS ('max_rows_per_batch' '{}');
@@ -76,20 +77,35 @@ impl Events {
             (events * table.of_50() / 50).div_ceil(BATCHES),
             directory.display()
         );
-        stream::run(&sql, &root.path().join("generate"), &Settings { fsync: false, ..Settings::default() })?;
+        stream::run(&sql, &made.path().join("generate"), &Settings { fsync: false, ..Settings::default() })?;
+        let events = Self::open(table, made.path())?;
+        Ok(Self { _made: Some(made), ..events })
+    }
+
+    /// The events of a table that were generated before, below a [root](Self::root).
+    ///
+    /// # Errors
+    /// `Unavailable` if they are not there; `Internal` if they are damaged.
+    pub fn open(table: Table, root: &Path) -> Result<Self> {
+        let failed = |cause: io::Error| Error::unavailable("the bench's input can't be read").caused_by(cause);
         let (mut files, mut rows) = (0, 0);
-        for path in data_files(&directory).map_err(failed)? {
+        for path in data_files(&root.join(table.name())).map_err(failed)? {
             let reader = SerializedFileReader::new(File::open(path).map_err(failed)?);
             let reader = reader.map_err(|cause| Error::internal("the generated files can't be read").caused_by(cause))?;
             rows += reader.metadata().file_metadata().num_rows() as u64;
             files += 1;
         }
-        Ok(Self { root, table, files, rows })
+        Ok(Self { root: root.to_owned(), _made: None, table, files, rows })
+    }
+
+    /// The place that holds the directory.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Where the files are.
     pub fn directory(&self) -> PathBuf {
-        self.root.path().join(self.table.name())
+        self.root.join(self.table.name())
     }
 
     /// A fresh place on the same disk, for output and checkpoint.
@@ -97,7 +113,7 @@ impl Events {
     /// # Errors
     /// If it can't be made.
     pub fn scratch(&self) -> io::Result<TempDir> {
-        TempDir::new_in(self.root.path())
+        TempDir::new_in(&self.root)
     }
 
     /// The table in SQL, with its event time, cut into so many batches.
