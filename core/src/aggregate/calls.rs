@@ -103,6 +103,12 @@ pub(super) struct CallInput {
 }
 
 impl CallInput {
+    /// The same for rows that follow each other.
+    pub(super) fn slice(&self, start: usize, length: usize) -> Self {
+        let arguments = self.arguments.iter().map(|argument| argument.slice(start, length)).collect();
+        Self { arguments, mask: self.mask.as_ref().map(|mask| mask.slice(start, length)) }
+    }
+
     /// The same for some of the rows.
     pub(super) fn take(&self, rows: &UInt32Array) -> Result<Self> {
         let taking = || "dividing rows among windows".to_owned();

@@ -9,7 +9,7 @@
 
 use super::calls::inputs_in_turn;
 use super::groups::{Groups, Remember};
-use super::rows::{Rows, by_pane};
+use super::rows::{Members, Rows, by_pane};
 use super::slots::Slots;
 use super::spec::{Aggregate, GroupTime, evaluate, state_rows, times};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -66,11 +66,8 @@ impl LocalGroups {
         if times.null_count() > 0 || panes.len() * LEAST_ROWS_PER_PANE > all.count {
             return Ok(None);
         }
-        let part = |(pane, members): (i64, Vec<u32>)| match members.len() == all.count {
-            true => Part::new(self, Some(pane), &all),
-            false => Part::new(self, Some(pane), &all.take(members)?),
-        };
-        panes.into_iter().map(part).collect::<Result<_>>().map(Some)
+        let part = |(pane, members): (&i64, &Members)| Part::new(self, Some(*pane), &all.part(members)?);
+        panes.iter().map(part).collect::<Result<_>>().map(Some)
     }
 
     fn try_combine(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {

@@ -4,7 +4,7 @@
 //! [`Groups::forget_changes`]: it is emitted first, and checkpointed then.
 
 use super::calls::{CallInput, CallSpec};
-use super::keys::KeyTable;
+use super::keys::{KeyTable, key_table};
 use super::reads::comparable;
 use super::slots::Slots;
 use super::spec::Aggregate;
@@ -26,7 +26,7 @@ pub(super) enum Remember {
 }
 
 pub(super) struct Groups {
-    keys: KeyTable,
+    keys: Box<dyn KeyTable>,
     slots: Slots,
     remember: Remember,
     /// Slots that this batch changed, in the order of their first change.
@@ -42,7 +42,7 @@ pub(super) struct Groups {
 impl Groups {
     pub(super) fn new(key_types: &[DataType], calls: &[CallSpec], remember: Remember) -> Result<Self> {
         Ok(Self {
-            keys: KeyTable::new(key_types)?,
+            keys: key_table(key_types)?,
             slots: Slots::new(calls)?,
             remember,
             changed: Vec::new(),
@@ -57,7 +57,7 @@ impl Groups {
     fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<(Vec<u32>, Vec<u32>)> {
         let mut new = Vec::new();
         let slots = &mut self.slots;
-        let interned = self.keys.intern(keys, rows, || {
+        let interned = self.keys.intern(keys, rows, &mut || {
             let slot = slots.allocate();
             new.push(slot);
             slot
@@ -84,10 +84,11 @@ impl Groups {
 
     fn take(&mut self, keys: &[ArrayRef], rows: usize, give: impl FnOnce(&mut Slots, &[u32]) -> Result<()>) -> Result<Vec<u32>> {
         let (slots, new) = self.intern(keys, rows)?;
-        let touched = self.touch(&slots);
+        let before = self.changed.len();
+        self.touch(&slots);
         if let Remember::Reads(spec, unit) = self.remember.clone() {
             let fresh: std::collections::HashSet<u32> = new.iter().copied().collect();
-            let old: Vec<u32> = touched.into_iter().filter(|slot| !fresh.contains(slot)).collect();
+            let old: Vec<u32> = self.changed[before..].iter().copied().filter(|slot| !fresh.contains(slot)).collect();
             let reads = self.reads(&spec, unit, &old)?;
             self.before.extend(old.into_iter().zip(reads));
         }
@@ -96,9 +97,8 @@ impl Groups {
         Ok(new)
     }
 
-    /// Marks slots as changed; returns those that were not.
-    fn touch(&mut self, slots: &[u32]) -> Vec<u32> {
-        let first = self.changed.len();
+    /// Marks slots as changed.
+    fn touch(&mut self, slots: &[u32]) {
         for &slot in slots {
             if self.is_changed.len() <= slot as usize {
                 self.is_changed.resize(slot as usize + 1, false);
@@ -107,7 +107,6 @@ impl Groups {
                 self.changed.push(slot);
             }
         }
-        self.changed[first..].to_vec()
     }
 
     fn reads(&self, spec: &Aggregate, unit: Window, slots: &[u32]) -> Result<Vec<Option<OwnedRow>>> {

@@ -49,12 +49,12 @@ fn hash_of(owner: u32, content: &[u8]) -> u32 {
 }
 
 /// The half of a hash that decides nothing yet: a key's group, which all keys of a task have nearly in common, is of the other one.
-pub(super) fn lower_half(hash: u64) -> u32 {
+fn lower_half(hash: u64) -> u32 {
     hash as u32
 }
 
 /// The bits of a hash over the whole width, as a table goes by the highest and the lowest.
-pub(super) fn spread(hash: u32) -> u64 {
+fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 

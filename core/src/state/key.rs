@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArra
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type};
 use arrow::row::{RowConverter, SortField};
 use std::sync::Arc;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 type Half = <Float16Type as ArrowPrimitiveType>::Native;
 
@@ -91,13 +92,26 @@ pub fn key_groups(columns: &[ArrayRef], rows: usize) -> Result<Vec<KeyGroup>> {
         return Ok(vec![KeyGroup(0); rows]);
     }
     if are_numbers(columns.iter().map(|column| column.data_type())) {
-        return Ok(number_keys(columns)?.into_iter().map(|key| KeyGroup::of(key.hash())).collect());
+        return match columns {
+            [_] => groups_of_numbers::<1>(columns),
+            _ => groups_of_numbers::<2>(columns),
+        };
+    }
+    if let [texts] = columns
+        && let Some(texts) = texts.as_string_opt::<i32>()
+    {
+        let group = |text: Option<&str>| KeyGroup::of(xxh3_64_with_seed(text.unwrap_or("").as_bytes(), u64::from(text.is_none())));
+        return Ok(texts.iter().map(group).collect());
     }
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let converter = RowConverter::new(fields).or_error(ErrorKind::Config, || "a column of this type can't be a key".into())?;
     let columns = columns.iter().map(canonical_key).collect::<Result<Vec<_>>>()?;
     let encoded = converter.convert_columns(&columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
-    Ok(encoded.iter().map(|row| KeyGroup::of(xxhash_rust::xxh3::xxh3_64(row.as_ref()))).collect())
+    Ok(encoded.iter().map(|row| KeyGroup::of(xxh3_64(row.as_ref()))).collect())
+}
+
+fn groups_of_numbers<const N: usize>(columns: &[ArrayRef]) -> Result<Vec<KeyGroup>> {
+    Ok(number_keys::<N>(columns)?.into_iter().map(|key| KeyGroup::of(key.stable_hash())).collect())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::{StateLayer, StateTable, are_numbers, number_keys};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::time::{Timestamp, Watermark};
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute::{concat, concat_batches, take_record_batch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
@@ -55,13 +55,17 @@ fn last_of_each_key(rows: &RecordBatch, key_columns: usize) -> Result<Vec<u64>> 
         return Ok((rows.num_rows() as u64).checked_sub(1).into_iter().collect());
     }
     if are_numbers(keys.iter().map(|column| column.data_type())) {
-        let keys = number_keys(keys)?;
-        return Ok(last_of_each(keys.len(), |row| keys[row].hash(), |row, other| keys[row] == keys[other]));
+        return if key_columns == 1 { last_of_each_number::<1>(keys) } else { last_of_each_number::<2>(keys) };
     }
     let fields = keys.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let converter = RowConverter::new(fields).or_error(ErrorKind::Internal, || "a column of this type can't be a key".into())?;
     let keys = converter.convert_columns(keys).or_error(ErrorKind::Internal, || "encoding keys".into())?;
     Ok(last_of_each(keys.num_rows(), |row| xxh3_64(keys.row(row).as_ref()), |row, other| keys.row(row) == keys.row(other)))
+}
+
+fn last_of_each_number<const N: usize>(keys: &[ArrayRef]) -> Result<Vec<u64>> {
+    let keys = number_keys::<N>(keys)?;
+    Ok(last_of_each(keys.len(), |row| keys[row].stable_hash(), |row, other| keys[row] == keys[other]))
 }
 
 /// The index of the last of the rows that are the same, ascending.
@@ -83,7 +87,7 @@ fn last_of_each(rows: usize, hash: impl Fn(usize) -> u64, is_same: impl Fn(usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{Int64Array, StringArray};
     use arrow::datatypes::Int64Type;
     use std::collections::BTreeMap;
 

@@ -8,20 +8,21 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// One or two numbers, any of them null. Ordered by value within the null keys and within the others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct NumberKey {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct NumberKey<const N: usize> {
     /// A bit per number that is null; its value is zero.
-    nulls: u8,
-    values: [i64; 2],
+    pub(crate) nulls: u8,
+    pub(crate) values: [i64; N],
 }
 
-impl NumberKey {
+impl<const N: usize> NumberKey<N> {
     /// The same in every process and version.
     #[inline]
-    pub(crate) fn hash(self) -> u64 {
+    pub(crate) fn stable_hash(self) -> u64 {
         let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.values[0].to_le_bytes());
-        bytes[8..].copy_from_slice(&self.values[1].to_le_bytes());
+        for (bytes, value) in bytes.chunks_exact_mut(8).zip(self.values) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
         xxh3_64_with_seed(&bytes, u64::from(self.nulls))
     }
 }
@@ -35,9 +36,9 @@ pub(crate) fn are_numbers<'a>(mut types: impl ExactSizeIterator<Item = &'a DataT
     (1..=2).contains(&types.len()) && types.all(is_number)
 }
 
-/// The key of each row. The columns' types must be [those of number keys](are_numbers).
-pub(crate) fn number_keys(columns: &[ArrayRef]) -> Result<Vec<NumberKey>> {
-    let mut keys = vec![NumberKey::default(); columns.first().map_or(0, |column| column.len())];
+/// The key of each row. There must be N columns, of [the types of number keys](are_numbers).
+pub(crate) fn number_keys<const N: usize>(columns: &[ArrayRef]) -> Result<Vec<NumberKey<N>>> {
+    let mut keys = vec![NumberKey { nulls: 0, values: [0; N] }; columns.first().map_or(0, |column| column.len())];
     for (index, column) in columns.iter().enumerate() {
         let numbers = convert(column, &DataType::Int64)?;
         let numbers = numbers.as_primitive::<Int64Type>();
@@ -53,9 +54,9 @@ pub(crate) fn number_keys(columns: &[ArrayRef]) -> Result<Vec<NumberKey>> {
 }
 
 /// The columns of these types that keys were made of.
-pub(crate) fn number_columns(keys: &[NumberKey], types: &[DataType]) -> Result<Vec<ArrayRef>> {
+pub(crate) fn number_columns<const N: usize>(keys: &[NumberKey<N>], types: &[DataType]) -> Result<Vec<ArrayRef>> {
     let column = |(index, data_type): (usize, &DataType)| {
-        let value = |key: &NumberKey| (key.nulls & 1 << index == 0).then_some(key.values[index]);
+        let value = |key: &NumberKey<N>| (key.nulls & 1 << index == 0).then_some(key.values[index]);
         let numbers: ArrayRef = match keys.iter().all(|key| key.nulls == 0) {
             true => Arc::new(Int64Array::from_iter_values(keys.iter().map(|key| key.values[index]))),
             false => Arc::new(keys.iter().map(value).collect::<Int64Array>()),
@@ -118,14 +119,14 @@ mod tests {
             let types = [first, second];
             prop_assert!(are_numbers(types.iter()));
             let columns = vec![column(&a, &types[0]), column(&b, &types[1])];
-            let keys = number_keys(&columns).unwrap();
+            let keys = number_keys::<2>(&columns).unwrap();
             let back = number_columns(&keys, &types).unwrap();
             prop_assert_eq!(&back, &columns);
             for (i, key) in keys.iter().enumerate() {
                 for (j, other) in keys.iter().enumerate() {
                     let same = columns.iter().all(|column| column.slice(i, 1) == column.slice(j, 1));
                     prop_assert_eq!(key == other, same);
-                    prop_assert_eq!(key.hash() == other.hash(), same);
+                    prop_assert_eq!(key.stable_hash() == other.stable_hash(), same);
                 }
             }
         }

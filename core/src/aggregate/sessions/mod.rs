@@ -11,7 +11,7 @@ mod checkpoint;
 mod session;
 
 use super::calls::{CallInput, inputs};
-use super::keys::KeyTable;
+use super::keys::{KeyTable, key_table};
 use super::slots::Slots;
 use super::spec::{Aggregate, Emit, GroupTime, evaluate, times};
 use crate::batch::BatchContext;
@@ -32,7 +32,7 @@ pub(super) struct Sessions {
     spec: Arc<Aggregate>,
     gap: i64,
     key_types: Vec<DataType>,
-    keys: KeyTable,
+    keys: Box<dyn KeyTable>,
     free_keys: Vec<u32>,
     /// By key, in the order of time.
     sessions: Vec<Vec<Session>>,
@@ -68,7 +68,7 @@ impl Sessions {
     pub(super) fn new(spec: Arc<Aggregate>, gap: i64) -> Result<Self> {
         let key_types = spec.key_types()?;
         Ok(Self {
-            keys: KeyTable::new(&key_types)?,
+            keys: key_table(&key_types)?,
             slots: Slots::new(&spec.calls)?,
             spec,
             gap,
@@ -99,7 +99,7 @@ impl Sessions {
 
     fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
         let (free, sessions) = (&mut self.free_keys, &mut self.sessions);
-        self.keys.intern(keys, rows, || {
+        self.keys.intern(keys, rows, &mut || {
             free.pop().unwrap_or_else(|| {
                 sessions.push(Vec::new());
                 sessions.len() as u32 - 1

@@ -30,8 +30,8 @@ impl Windowed {
         for (pane, members) in by_pane(spec, times) {
             let units = self.open_units(spec, pane);
             if !units.is_empty() {
-                let of_pane = if members.len() == rows.count { None } else { Some(rows.take(members)?) };
-                units.into_iter().try_for_each(|unit| self.update(unit, of_pane.as_ref().unwrap_or(&rows)))?;
+                let of_pane = rows.part(&members)?;
+                units.into_iter().try_for_each(|unit| self.update(unit, &of_pane))?;
             } else if spec.windows_of(pane).next().is_some() {
                 output.count_late(members.len() as u64);
             }
