@@ -3,9 +3,10 @@
 //! Each task sees the rows of its keys in the order of the input, whatever task or lane they come from; the outputs of the tasks are
 //! merged in the order of the tasks. So nothing depends on the number of threads.
 
-use super::exchange::{TASKS, split};
+use super::exchange::TASKS;
 use super::flow::guarded;
 use super::lane::{Combining, Exchange, Exchanged};
+use super::restored::{divide_layers, whole_tables};
 use super::{OperatorOutput, RestoredOperator};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::OperatorId;
 use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
-use waterclock_core::state::{StateLayer, StateTable, key_groups, merge};
+use waterclock_core::state::{StateLayer, StateTable};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{ErrorKind, Result, ResultExt};
 
@@ -55,27 +56,17 @@ impl KeyedOperator {
         })
     }
 
-    /// Hands stored state to the tasks that own its keys.
+    /// Hands stored state to the tasks that own its keys. Runs inside the pool.
     pub(super) fn restore(&mut self, stored: RestoredOperator) -> Result<()> {
         self.watermark = stored.watermark;
         let keys = self.factory.keys().first().map_or(0, Vec::len);
-        let mut by_table: BTreeMap<StateTable, Vec<StateLayer>> = BTreeMap::new();
-        for layer in stored.layers {
-            by_table.entry(layer.table.clone()).or_default().push(layer);
-        }
-        let mut by_task: Vec<Vec<StateLayer>> = (0..self.tasks.len()).map(|_| Vec::new()).collect();
-        for layers in by_table.into_values() {
-            let table = merge(&layers, true, self.watermark)?;
-            for (task, part) in by_task.iter_mut().zip(divide(&table, keys, self.tasks.len())?) {
-                if part.rows.num_rows() > 0 {
-                    task.push(part);
-                }
-            }
-        }
-        for (task, tables) in self.tasks.iter_mut().zip(by_task) {
-            task.restore(&tables, self.watermark).map_err(|error| error.within(format!("operator '{}'", self.id)))?;
-        }
-        Ok(())
+        let by_task = divide_layers(stored.layers, keys, self.tasks.len())?;
+        let (id, watermark) = (&self.id, self.watermark);
+        let restore = |(task, layers): (&mut Box<dyn Operator>, Vec<StateLayer>)| {
+            let tables = whole_tables(layers, watermark)?;
+            task.restore(&tables, watermark).map_err(|error| error.within(format!("operator '{id}'")))
+        };
+        self.tasks.par_iter_mut().zip(by_task).try_for_each(restore)
     }
 
     /// Tells all tasks that a batch begins, unless they know.
@@ -159,13 +150,4 @@ fn combine(table: StateTable, changes: &[StateLayer]) -> Result<StateLayer> {
     let rows = concat_batches(&schema, changes.iter().map(|change| &change.rows)).or_error(ErrorKind::Internal, combining)?;
     let removed = changes.iter().flat_map(|change| change.removed.iter()).collect();
     Ok(StateLayer { table, rows, removed })
-}
-
-/// The part of a layer that each task owns.
-fn divide(layer: &StateLayer, keys: usize, tasks: usize) -> Result<Vec<StateLayer>> {
-    if tasks == 1 {
-        return Ok(vec![layer.clone()]);
-    }
-    let groups = key_groups(&layer.rows.columns()[..keys], layer.rows.num_rows())?;
-    split(&layer.to_batch()?, &groups, tasks)?.iter().map(|rows| StateLayer::from_batch(layer.table.clone(), rows)).collect()
 }

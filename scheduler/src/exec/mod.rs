@@ -20,6 +20,7 @@ mod flow;
 mod keyed;
 mod lane;
 mod lanes;
+mod restored;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -210,12 +211,14 @@ impl Executor {
     /// # Errors
     /// `Corrupt` if the state does not fit its operator.
     pub fn restore(&mut self, mut stored: BTreeMap<OperatorId, RestoredOperator>) -> Result<()> {
-        for operator in self.operators.values_mut() {
-            if let Some(stored) = stored.remove(operator.id()) {
-                operator.restore(stored)?;
+        self.base.pool.install(|| {
+            for operator in self.operators.values_mut() {
+                if let Some(stored) = stored.remove(operator.id()) {
+                    operator.restore(stored)?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// The budget that sinks stage within.
