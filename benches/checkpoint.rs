@@ -1,5 +1,6 @@
 //! What checkpointing a batch costs that changes a thousand keys: bytes of state, and time to stage and commit them, with many keys held
-//! and with few. Medians of the batches behind the one that made the keys, and the ratios.
+//! and with few. Medians of the batches behind the one that made the keys, and the ratios. `WATERCLOCK_BENCH_FEW_KEYS`, `_MANY_KEYS`,
+//! `_CHANGED` (in a batch) and `_BATCHES` say how many.
 
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -12,8 +13,6 @@ use waterclock_benches::{is_test, number};
 
 type AnyError = Box<dyn std::error::Error>;
 
-const CHANGED: u64 = 1_000;
-
 /// What a batch cost.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
@@ -25,13 +24,14 @@ struct Cost {
 fn main() -> Result<(), AnyError> {
     let few = number("WATERCLOCK_BENCH_FEW_KEYS", 2_000, 10_000);
     let many = number("WATERCLOCK_BENCH_MANY_KEYS", 20_000, 1_000_000);
+    let changed = number("WATERCLOCK_BENCH_CHANGED", 1_000, 1_000);
     let batches = number("WATERCLOCK_BENCH_BATCHES", 3, 40);
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{CHANGED} keys changed in each of {batches} batches, update mode, fsync; medians")?;
+    writeln!(out, "{changed} keys changed in each of {batches} batches, update mode, fsync; medians")?;
     writeln!(out, "{:>12}{:>16}{:>12}{:>22}", "keys held", "state bytes", "run ms", "stage and commit ms")?;
     let mut costs = Vec::new();
     for held in [few, many] {
-        let cost = median(&measure(held, batches)?);
+        let cost = median(&measure(held, changed, batches)?);
         writeln!(out, "{held:>12}{:>16.0}{:>12.2}{:>22.2}", cost.bytes, cost.run_ms, cost.checkpoint_ms)?;
         costs.push(cost);
     }
@@ -45,7 +45,7 @@ fn main() -> Result<(), AnyError> {
 }
 
 /// Makes so many keys in a first batch, and changes some of them, spread over all, in each of the batches behind.
-fn measure(held: u64, batches: u64) -> Result<Vec<Cost>, AnyError> {
+fn measure(held: u64, changed: u64, batches: u64) -> Result<Vec<Cost>, AnyError> {
     let root = tempfile::tempdir()?;
     let (input, checkpoint) = (root.path().join("in"), root.path().join("checkpoint"));
     fs::create_dir(&input)?;
@@ -59,7 +59,7 @@ fn measure(held: u64, batches: u64) -> Result<Vec<Cost>, AnyError> {
     write_keys(&input, 0, 0..held)?;
     stream::run(&sql, &checkpoint, &Settings { max_batches: NonZeroU64::new(1), ..Settings::default() })?;
     for batch in 1..=batches {
-        write_keys(&input, batch, (0..CHANGED).map(|key| (key * held / CHANGED + batch) % held))?;
+        write_keys(&input, batch, (0..changed).map(|key| (key * held / changed + batch) % held))?;
     }
     let ran = stream::run(&sql, &checkpoint, &Settings::default())?;
     let cost = |batch: &waterclock_scheduler::BatchProgress| {

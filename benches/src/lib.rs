@@ -3,6 +3,7 @@
 pub mod again;
 pub mod events;
 pub mod one_shot;
+pub mod process;
 pub mod queries;
 pub mod slow;
 pub mod stream;

@@ -63,7 +63,7 @@ pub const STATELESS: [Query; 6] = [
 ];
 
 /// Queries with a memory.
-pub const STATEFUL: [Query; 7] = [
+pub const STATEFUL: [Query; 8] = [
     // How often the hottest item of each window was bid for.
     windowed(
         "q5",
@@ -128,6 +128,14 @@ pub const STATEFUL: [Query; 7] = [
              count(*) FILTER (WHERE price >= 1000000) AS rank3_bids,
              min(price) AS min_price, max(price) AS max_price, avg(price) AS avg_price, sum(price) AS sum_price
          FROM bid GROUP BY auction, date_trunc('day', date_time)",
+    ),
+    // What it is in the peers' files; bids of one moment are told apart by their price.
+    updating(
+        "q18",
+        Table::Bid,
+        "SELECT bidder, auction, first_value(price ORDER BY date_time, price) AS first_price,
+             last_value(price ORDER BY date_time, price) AS last_price
+         FROM bid GROUP BY bidder, auction",
     ),
     updating(
         "words",
