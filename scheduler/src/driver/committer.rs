@@ -134,12 +134,11 @@ impl Committing {
         let writer = self.writer();
         let state = self.ledger.tables.stage(changes, &watermarks, &writer, &self.loader, &mut self.merger)?;
         let puts = self.log.store().begin_puts(state.objects);
-        let mut staged = Vec::with_capacity(outputs.len());
-        for output in outputs {
-            let manifest = guarded(&output.id, || output.staging.finish(output.lanes))?;
-            staged.push((output.id, output.sink, manifest));
-        }
-        puts.into_iter().try_for_each(UploadHandle::wait)?;
+        let staged = finish(outputs);
+        // IMPORTANT: all are waited for, whatever has failed: what were stored behind the end of this driver, nobody would collect.
+        let puts: Vec<Result<()>> = puts.into_iter().map(UploadHandle::wait).collect();
+        let staged = staged?;
+        puts.into_iter().collect::<Result<()>>()?;
         let durable = self.clock.elapsed();
         draft.timings.stage_ms = whole_ms(durable - started);
         let manifests = staged.iter().map(|(id, _, manifest)| (id.clone(), manifest.clone())).collect();
@@ -180,7 +179,7 @@ impl Committing {
         }
     }
 
-    fn publish(&mut self, batch: BatchId, staged: &[(SinkId, Arc<dyn Sink>, Manifest)]) -> Result<()> {
+    fn publish(&mut self, batch: BatchId, staged: &[Staged]) -> Result<()> {
         for (id, sink, manifest) in staged {
             publish(id, sink.as_ref(), batch, manifest)?;
             self.ledger.published.insert(id.clone(), batch);
@@ -196,6 +195,18 @@ fn begin_uploads(outputs: &mut [StagedOutput]) {
     if files.len() > 1 {
         files.iter_mut().for_each(|file| file.upload.begin());
     }
+}
+
+/// What is to be published where.
+type Staged = (SinkId, Arc<dyn Sink>, Manifest);
+
+/// What the batch has staged for each sink, once it is durable.
+fn finish(outputs: Vec<StagedOutput>) -> Result<Vec<Staged>> {
+    let finish = |output: StagedOutput| {
+        let manifest = guarded(&output.id, || output.staging.finish(output.lanes))?;
+        Ok((output.id, output.sink, manifest))
+    };
+    outputs.into_iter().map(finish).collect()
 }
 
 /// Publishes a batch of a sink.
