@@ -3,6 +3,7 @@
 use crate::driver::{Driver, DriverSettings, Summary, Trigger};
 use crate::exec::ExecutorSettings;
 use crate::progress::{BatchProgress, Observer};
+use crate::replay::{Replay, ReplaySettings};
 use crate::seams::{Merging, Seams, Stop};
 use crate::testing::{FaultStore, Faults};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -448,6 +449,14 @@ impl World {
     /// Runs so many batches.
     pub fn run_batches(&self, batches: u64) -> Result<Summary> {
         self.open(DriverSettings { max_batches: NonZeroU64::new(batches), ..self.settings(1) })?.run(&Stop::new())
+    }
+
+    /// Replays one batch into a place of its own.
+    pub fn replay(&self, batch: BatchId) -> Result<()> {
+        let (output, executor) = (self.location("replayed"), self.settings(1).executor);
+        let settings = ReplaySettings { first: batch, last: batch, output, diff: false, executor };
+        let sink = |_: &SinkId| Ok(Arc::new(TextSink { store: self.store("replayed") }) as Arc<dyn Sink>);
+        Replay::open(self.job(), settings, &self.checkpoint(), Seams::system().nonces.as_ref(), sink)?.run(|_| Ok(()))
     }
 
     /// The published files of a sink, by name.
