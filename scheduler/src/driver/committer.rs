@@ -1,8 +1,8 @@
 //! The thread that takes a batch from its last row to its publication, while the driver's thread cuts and runs the next one.
 //!
-//! One batch at a time, in order: wait until output is durable, store the state, put the record, publish. Large layers of state are merged
-//! beside all that, by a thread of their own. A failure ends the thread;
-//! what the driver runs ahead is then discarded.
+//! One batch at a time, in order: wait until output and state are durable, which are stored side by side, put the record, publish. Large
+//! layers of state are merged beside all that, by a thread of their own. A failure ends the thread; what the driver runs ahead is then
+//! discarded.
 
 use super::ledger::{Draft, Ledger};
 use crate::checkpoint::{Loader, Merger, Owner};
