@@ -110,7 +110,7 @@ pub trait Combiner: Send + Sync + fmt::Debug {
     fn keys(&self) -> Vec<Arc<dyn PhysicalExpr>>;
 
     /// Rows that stand for these; none where they would not be much fewer, or where that can't be told: then the rows go on as they are.
-    fn combine(&self, rows: &RecordBatch) -> Option<RecordBatch>;
+    fn combine(&self, rows: &[RecordBatch]) -> Option<RecordBatch>;
 }
 
 /// Makes the instances of an operator, and says what it takes and gives. Part of the plan.

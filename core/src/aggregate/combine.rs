@@ -9,7 +9,7 @@
 
 use super::calls::inputs_in_turn;
 use super::groups::{Groups, Remember};
-use super::rows::{Members, Rows, by_pane};
+use super::rows::{Rows, by_pane};
 use super::slots::Slots;
 use super::spec::{Aggregate, GroupTime, evaluate, state_rows, times};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -20,6 +20,8 @@ use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// By how many of the first rows it is judged whether keys repeat.
@@ -36,9 +38,16 @@ pub(super) struct LocalGroups {
     key_types: Vec<DataType>,
 }
 
+/// Groups by their panes, or all in one part.
+#[derive(Default)]
+struct Parts {
+    parts: BTreeMap<Option<i64>, Part>,
+    /// How many rows they stand for.
+    rows: usize,
+}
+
 /// Groups of one pane.
 struct Part {
-    pane: Option<i64>,
     groups: Groups,
     /// How many rows each group stands for.
     counts: Vec<i64>,
@@ -55,30 +64,37 @@ impl LocalGroups {
     }
 
     /// The groups of rows; none if a row has no time, or if there are too many panes.
-    fn gather(&self, rows: &RecordBatch) -> Result<Option<Vec<Part>>> {
-        let inputs = inputs_in_turn(&self.spec.calls, rows, 0)?;
-        let all = Rows { keys: self.spec.key_columns(rows)?, inputs, count: rows.num_rows() };
-        let GroupTime::Window { spec, time, .. } = &self.spec.time else { return Ok(Some(vec![Part::new(self, None, &all)?])) };
-        let time = evaluate(time, rows)?;
-        let times = times(&time)?;
-        check_times(times)?;
-        let panes = by_pane(*spec, times);
-        if times.null_count() > 0 || panes.len() * LEAST_ROWS_PER_PANE > all.count {
-            return Ok(None);
+    fn gather(&self, batches: &[RecordBatch]) -> Result<Option<Parts>> {
+        let mut parts = Parts { rows: batches.iter().map(RecordBatch::num_rows).sum(), ..Parts::default() };
+        for batch in batches {
+            let inputs = inputs_in_turn(&self.spec.calls, batch, 0)?;
+            let rows = Rows { keys: self.spec.key_columns(batch)?, inputs, count: batch.num_rows() };
+            let GroupTime::Window { spec, time, .. } = &self.spec.time else {
+                parts.take(self, None, &rows)?;
+                continue;
+            };
+            let time = evaluate(time, batch)?;
+            let times = times(&time)?;
+            check_times(times)?;
+            let panes = by_pane(*spec, times);
+            if times.null_count() > 0 || parts.parts.len().max(panes.len()) * LEAST_ROWS_PER_PANE > parts.rows {
+                return Ok(None);
+            }
+            panes.iter().try_for_each(|(pane, members)| parts.take(self, Some(*pane), &rows.part(members)?))?;
         }
-        let part = |(pane, members): (&i64, &Members)| Part::new(self, Some(*pane), &all.part(members)?);
-        panes.iter().map(part).collect::<Result<_>>().map(Some)
+        Ok(Some(parts))
     }
 
-    fn try_combine(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
-        let count = rows.num_rows();
-        let is_worth =
-            |parts: &[Part], rows: usize| parts.iter().map(|part| part.counts.len()).sum::<usize>() * LEAST_ROWS_PER_GROUP <= rows;
-        if count > 2 * SAMPLE && !self.gather(&rows.slice(0, SAMPLE))?.is_some_and(|parts| is_worth(&parts, SAMPLE)) {
+    fn try_combine(&self, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+        let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if let Some(first) = batches.first()
+            && count > 2 * SAMPLE
+            && !self.gather(&[first.slice(0, SAMPLE.min(first.num_rows()))])?.is_some_and(|parts| parts.are_worth_making())
+        {
             return Ok(None);
         }
-        let Some(parts) = self.gather(rows)?.filter(|parts| is_worth(parts, count)) else { return Ok(None) };
-        let columns = parts.iter().map(Part::columns).collect::<Result<Vec<_>>>()?;
+        let Some(parts) = self.gather(batches)?.filter(Parts::are_worth_making) else { return Ok(None) };
+        let columns = parts.parts.into_iter().map(|(pane, part)| part.columns(pane)).collect::<Result<Vec<_>>>()?;
         let Some(width) = columns.first().map(Vec::len) else { return Ok(None) };
         let column = |index: usize| {
             let arrays: Vec<&dyn Array> = columns.iter().map(|part| part[index].as_ref()).collect();
@@ -89,32 +105,44 @@ impl LocalGroups {
     }
 }
 
+impl Parts {
+    fn take(&mut self, combiner: &LocalGroups, pane: Option<i64>, rows: &Rows) -> Result<()> {
+        let Part { groups, counts } = match self.parts.entry(pane) {
+            Entry::Occupied(part) => part.into_mut(),
+            Entry::Vacant(part) => {
+                let groups = Groups::new(&combiner.key_types, &combiner.spec.calls, Remember::Nothing)?;
+                part.insert(Part { groups, counts: Vec::new() })
+            }
+        };
+        let slots = groups.gather(&rows.keys, rows.count, &rows.inputs)?;
+        counts.resize(groups.len(), 0);
+        slots.into_iter().for_each(|slot| counts[slot as usize] += 1);
+        Ok(())
+    }
+
+    fn are_worth_making(&self) -> bool {
+        self.parts.values().map(|part| part.counts.len()).sum::<usize>() * LEAST_ROWS_PER_GROUP <= self.rows
+    }
+}
+
 impl Combiner for LocalGroups {
     fn keys(&self) -> Vec<Arc<dyn PhysicalExpr>> {
         (0..self.key_types.len()).map(|key| Arc::new(Column::new(&format!("combined_{key}"), key)) as Arc<dyn PhysicalExpr>).collect()
     }
 
-    fn combine(&self, rows: &RecordBatch) -> Option<RecordBatch> {
+    fn combine(&self, rows: &[RecordBatch]) -> Option<RecordBatch> {
         // What fails here fails in the operator too, which says of which batch it is.
         self.try_combine(rows).ok().flatten()
     }
 }
 
 impl Part {
-    fn new(combiner: &LocalGroups, pane: Option<i64>, rows: &Rows) -> Result<Self> {
-        let mut groups = Groups::new(&combiner.key_types, &combiner.spec.calls, Remember::Nothing)?;
-        let slots = groups.gather(&rows.keys, rows.count, &rows.inputs)?;
-        let mut counts = vec![0; groups.len()];
-        slots.into_iter().for_each(|slot| counts[slot as usize] += 1);
-        Ok(Self { pane, groups, counts })
-    }
-
     /// Keys, the pane if there is one, counts, and states.
-    fn columns(&self) -> Result<Vec<ArrayRef>> {
+    fn columns(self, pane: Option<i64>) -> Result<Vec<ArrayRef>> {
         let slots: Vec<u32> = (0..self.counts.len() as u32).collect();
         let mut columns = self.groups.key_columns(&slots)?;
-        columns.extend(self.pane.map(|pane| Arc::new(TimestampMicrosecondArray::from(vec![pane; slots.len()])) as ArrayRef));
-        columns.push(Arc::new(Int64Array::from(self.counts.clone())));
+        columns.extend(pane.map(|pane| Arc::new(TimestampMicrosecondArray::from(vec![pane; slots.len()])) as ArrayRef));
+        columns.push(Arc::new(Int64Array::from(self.counts)));
         columns.extend(self.groups.state(&slots)?);
         Ok(columns)
     }

@@ -167,7 +167,8 @@ impl Pieces {
         let combiner = factory.combiner(Port(0)).filter(|_| self.combined);
         let piece = |start: usize| {
             let piece = rows.slice(start, self.rows.min(rows.num_rows() - start));
-            let combined = combiner.as_ref().and_then(|combiner| combiner.combine(&piece));
+            let halves = [piece.slice(0, piece.num_rows() / 2), piece.slice(piece.num_rows() / 2, piece.num_rows().div_ceil(2))];
+            let combined = combiner.as_ref().and_then(|combiner| combiner.combine(&halves));
             combined.map_or((piece, false), |combined| (combined, true))
         };
         (0..rows.num_rows()).step_by(self.rows).map(piece).collect()

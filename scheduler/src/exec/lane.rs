@@ -58,12 +58,15 @@ pub(super) struct LaneSource {
 /// Rows change hands in pieces of at least so many, or of all that a lane has: a piece is divided among all tasks, and much smaller parts
 /// would cost more than the work on them.
 const EXCHANGED_ROWS: usize = 1 << 16;
+/// Where rows are combined, a piece has at least so many bytes too: the more rows, the more of them are of one group.
+const COMBINED_BYTES: usize = 4 << 20;
 
 /// Rows on their way to an input of an operator.
 #[derive(Default)]
 struct Pending {
     batches: Vec<RecordBatch>,
     rows: usize,
+    bytes: usize,
 }
 
 /// Rows for one input of an operator, divided among its tasks.
@@ -178,8 +181,10 @@ impl Receiver for LaneTask {
             Target::Exchange(node, port) => {
                 let mut pending = self.pending.remove(&(node, port)).unwrap_or_default();
                 pending.rows += rows.num_rows();
+                pending.bytes += bytes(&rows);
                 pending.batches.push(rows);
-                if pending.rows < EXCHANGED_ROWS {
+                let least_bytes = if self.shared.combines(node, port) { COMBINED_BYTES } else { 0 };
+                if pending.rows < EXCHANGED_ROWS || pending.bytes < least_bytes {
                     self.pending.insert((node, port), pending);
                 } else {
                     self.exchanged.push(self.shared.divide(node, port, &pending.batches)?);
@@ -191,21 +196,28 @@ impl Receiver for LaneTask {
 }
 
 impl BatchShared {
+    /// Whether rows are combined before they are divided among the tasks of an input.
+    fn combines(&self, node: NodeId, port: Port) -> bool {
+        self.exchanges.get(&(node, port)).is_some_and(|exchange| exchange.combining.is_some())
+    }
+
     /// Divides rows of one input among the operator's tasks.
     pub(super) fn divide(&self, node: NodeId, port: Port, rows: &[RecordBatch]) -> Result<Exchanged> {
         let exchange = self.exchanges.get(&(node, port)).zip(rows.first());
         let (exchange, first) = exchange.ok_or_else(|| Error::internal("rows for an operator that the plan has no exchange for"))?;
-        let rows = match rows {
-            [one] => one.clone(),
-            several => concat_batches(first.schema_ref(), several).or_error(ErrorKind::Internal, || "gathering rows".into())?,
-        };
         // A function that panics in the combiner does so again where the operator calls it, and there it is told.
-        let combine = |combiner: &dyn Combiner| catch_unwind(AssertUnwindSafe(|| combiner.combine(&rows))).ok().flatten();
+        let combine = |combiner: &dyn Combiner| catch_unwind(AssertUnwindSafe(|| combiner.combine(rows))).ok().flatten();
         let combined = exchange.combining.as_ref().and_then(|by| Some((combine(by.combiner.as_ref())?, &by.keys)));
         let is_combined = combined.is_some();
         let by_task = match combined {
             Some((rows, keys)) => partition(&rows, keys, exchange.tasks)?,
-            None => partition(&rows, &exchange.keys, exchange.tasks)?,
+            None => {
+                let together = match rows {
+                    [one] => one.clone(),
+                    several => concat_batches(first.schema_ref(), several).or_error(ErrorKind::Internal, || "gathering rows".into())?,
+                };
+                partition(&together, &exchange.keys, exchange.tasks)?
+            }
         };
         Ok(Exchanged { node, port, by_task, is_combined })
     }
@@ -227,6 +239,11 @@ pub(super) fn write(
         }
     };
     writer.write(rows)
+}
+
+/// The bytes of rows, without what else lies in the same buffers.
+fn bytes(rows: &RecordBatch) -> usize {
+    rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
 
 /// Bad rows as rows of the dead-letter place.

@@ -4,6 +4,7 @@
 //! arrow's row format.
 
 mod encoded;
+mod fixed;
 mod numbers;
 mod texts;
 
@@ -115,7 +116,8 @@ mod tests {
 
     /// The columns of a key.
     fn columns((first, second): Key, kind: Kind) -> Vec<ArrayRef> {
-        let text = first.zip(second).map(|(first, second)| "ab".repeat(first.unsigned_abs() as usize) + &second.to_string());
+        // Of up to 19 bytes: short ones and long ones.
+        let text = first.zip(second).map(|(first, second)| "äbcd".repeat((first + 5).unsigned_abs() as usize / 2) + &second.to_string());
         let number = first.zip(second).map(|(first, second)| first * 10 + second as i32);
         match kind {
             Kind::Number => vec![Arc::new(Int32Array::from(vec![number]))],

@@ -1,0 +1,87 @@
+//! Keys of a few words of 64 bits, and a byte beside them that says what the words mean.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+/// The byte of a slot that has no key here; no key has it.
+const FREE: u8 = u8::MAX;
+
+/// A key. Equal if all of it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FixedKey<const N: usize> {
+    pub(super) tag: u8,
+    pub(super) words: [u64; N],
+}
+
+/// From keys to slots, and back. A key takes its words and a byte, and six to eleven bytes for being found.
+#[derive(Default)]
+pub(super) struct FixedKeys<const N: usize> {
+    hasher: RandomState,
+    /// Slots, by the hashes of their keys.
+    table: HashTable<u32>,
+    /// By slot.
+    words: Vec<[u64; N]>,
+    tags: Vec<u8>,
+}
+
+impl<const N: usize> FixedKeys<N> {
+    /// The slot of a key; a new one gets one from `allocate`.
+    #[inline]
+    pub(super) fn intern(&mut self, key: FixedKey<N>, allocate: &mut dyn FnMut() -> u32) -> u32 {
+        let hash = hash(&self.hasher, key);
+        let is_same = |slot: &u32| self.words[*slot as usize] == key.words && self.tags[*slot as usize] == key.tag;
+        match self.table.find(hash, is_same) {
+            Some(slot) => *slot,
+            None => self.insert(key, hash, allocate()),
+        }
+    }
+
+    #[inline(never)]
+    fn insert(&mut self, key: FixedKey<N>, hash: u64, slot: u32) -> u32 {
+        let Self { hasher, table, words, tags } = self;
+        if tags.len() <= slot as usize {
+            words.resize(slot as usize + 1, [0; N]);
+            tags.resize(slot as usize + 1, FREE);
+        }
+        words[slot as usize] = key.words;
+        tags[slot as usize] = key.tag;
+        let hash_of = |slot: &u32| self::hash(hasher, FixedKey { tag: tags[*slot as usize], words: words[*slot as usize] });
+        table.insert_unique(hash, slot, hash_of);
+        slot
+    }
+
+    /// The key of a slot.
+    pub(super) fn get(&self, slot: u32) -> Option<FixedKey<N>> {
+        let tag = self.tags.get(slot as usize).copied().filter(|tag| *tag != FREE)?;
+        Some(FixedKey { tag, words: self.words[slot as usize] })
+    }
+
+    /// Forgets the key of a slot.
+    pub(super) fn remove(&mut self, slot: u32) {
+        let Some(key) = self.get(slot) else { return };
+        if let Ok(entry) = self.table.find_entry(hash(&self.hasher, key), |other| *other == slot) {
+            entry.remove();
+        }
+        self.tags[slot as usize] = FREE;
+    }
+
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The slots in use, ascending.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
+        (0u32..).zip(&self.tags).filter(|(_, tag)| **tag != FREE).map(|(slot, _)| slot)
+    }
+}
+
+#[inline]
+fn hash<const N: usize>(hasher: &RandomState, key: FixedKey<N>) -> u64 {
+    match key.words.as_slice() {
+        [one] => hasher.hash_one((*one, key.tag)),
+        [one, other] => hasher.hash_one((*one, other.wrapping_add(u64::from(key.tag) << 56))),
+        words => hasher.hash_one((words, key.tag)),
+    }
+}
