@@ -66,6 +66,8 @@ fn filtered(slots: &[u32], arguments: &[ArrayRef], mask: &BooleanArray) -> Resul
 pub(super) struct Slots {
     calls: Vec<Call>,
     used: usize,
+    /// How many slots the calls have room for.
+    room: usize,
     free: Vec<u32>,
 }
 
@@ -75,7 +77,7 @@ impl Slots {
             let distinct = spec.distinct.then(|| DistinctSets::new(&spec.function, &spec.schema)).transpose()?;
             Ok(Call { accumulator: accumulator(&spec.function, &spec.schema)?, distinct })
         };
-        Ok(Self { calls: specs.iter().map(call).collect::<Result<_>>()?, used: 0, free: Vec::new() })
+        Ok(Self { calls: specs.iter().map(call).collect::<Result<_>>()?, used: 0, room: 0, free: Vec::new() })
     }
 
     /// Whether states of these calls can be merged into what their rows would have given.
@@ -90,14 +92,15 @@ impl Slots {
         }
         let slot = self.used as u32;
         self.used += 1;
-        let room = self.used.next_power_of_two();
-        if self.used == 1 || room / 2 + 1 == self.used {
-            self.resize(room);
+        if self.used > self.room {
+            // Not much more than there are: what is filled with empty states takes memory.
+            self.resize(self.used + self.used / 8 + 7);
         }
         slot
     }
 
     fn resize(&mut self, room: usize) {
+        self.room = room;
         for call in &mut self.calls {
             call.accumulator.resize(room);
             if let Some(distinct) = &mut call.distinct {

@@ -1,16 +1,24 @@
 //! Merging layers of a table into one: the last row of each key wins. What it gives depends on the layers alone, and is written or read
 //! like any other layer.
+//!
+//! A layer has one row per key, so a row stays unless a newer layer has its key. The keys of the newer layers are what is held in memory
+//! beside the rows: of the oldest layer, which is mostly the largest by far, none.
 
+use super::number_key::NumberKey;
 use super::{StateLayer, StateTable, are_numbers, number_keys};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::time::{Timestamp, Watermark};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
-use arrow::compute::{concat, concat_batches, take_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{concat, concat_batches, filter, filter_record_batch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
+use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use std::hash::BuildHasher;
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64;
+
+/// Keys are looked up so many at a time.
+const BLOCK: usize = 1 << 14;
 
 /// One layer that says the same as these, oldest first, of one table: the last row of each key. `complete` says that no layer lies
 /// below them, so that keys that went need not be remembered, nor rows that have expired by the watermark. Rows are in the order in which
@@ -23,18 +31,34 @@ pub fn merge(layers: &[StateLayer], complete: bool, watermark: Watermark) -> Res
     let merging = || format!("merging the state table '{}'", first.table.name);
     let schema = newest.rows.schema();
     let parts = layers.iter().map(|layer| with_names(layer, &newest.table, &schema)).collect::<Result<Vec<_>>>()?;
-    let rows = concat_batches(&schema, &parts).or_error(ErrorKind::Internal, merging)?;
-    let flags: Vec<&dyn Array> = layers.iter().map(|layer| &layer.removed as &dyn Array).collect();
-    let removed = BooleanArray::from(concat(&flags).or_error(ErrorKind::Internal, merging)?.to_data());
-    let last = last_of_each_key(&rows, first.table.key_columns)?;
-    let expires = first.table.expires.and_then(|column| rows.column(column).as_primitive_opt::<TimestampMicrosecondType>());
-    let is_gone = |row: usize| {
-        let expired = expires.is_some_and(|times| times.is_valid(row) && Watermark::At(Timestamp(times.value(row))) <= watermark);
-        expired || removed.value(row)
-    };
-    let kept: Vec<u64> = last.into_iter().filter(|&row| !(complete && is_gone(row as usize))).collect();
-    let removed = kept.iter().map(|&row| Some(removed.value(row as usize))).collect();
-    let rows = take_record_batch(&rows, &UInt64Array::from(kept)).or_error(ErrorKind::Internal, merging)?;
+    debug_assert!(parts.iter().all(|part| has_distinct_keys(part, first.table.key_columns)), "a layer has a key twice");
+    let newer = parts.iter().skip(1).map(RecordBatch::num_rows).sum();
+    let mut seen = seen(&schema, first.table.key_columns, newer)?;
+    let mut kept = Vec::with_capacity(parts.len());
+    for (index, (part, layer)) in parts.iter().zip(layers).enumerate().rev() {
+        let mut stays = seen.unseen(part, index > 0)?;
+        if complete {
+            let expires = first.table.expires.and_then(|column| part.column(column).as_primitive_opt::<TimestampMicrosecondType>());
+            let is_gone = |row: usize| {
+                let expired = expires.is_some_and(|times| times.is_valid(row) && Watermark::At(Timestamp(times.value(row))) <= watermark);
+                expired || layer.removed.value(row)
+            };
+            stays.iter_mut().enumerate().filter(|(_, stays)| **stays).for_each(|(row, stays)| *stays = !is_gone(row));
+        }
+        let all = stays.iter().all(|stays| *stays);
+        let stays = BooleanArray::from(stays);
+        kept.push(match all {
+            true => (part.clone(), Arc::new(layer.removed.clone()) as ArrayRef),
+            false => (
+                filter_record_batch(part, &stays).or_error(ErrorKind::Internal, merging)?,
+                filter(&layer.removed, &stays).or_error(ErrorKind::Internal, merging)?,
+            ),
+        });
+    }
+    kept.reverse();
+    let rows = concat_batches(&schema, kept.iter().map(|(rows, _)| rows)).or_error(ErrorKind::Internal, merging)?;
+    let removed: Vec<&dyn Array> = kept.iter().map(|(_, removed)| removed.as_ref()).collect();
+    let removed = BooleanArray::from(concat(&removed).or_error(ErrorKind::Internal, merging)?.to_data());
     Ok(StateLayer { table: first.table.clone(), rows, removed })
 }
 
@@ -48,40 +72,102 @@ fn with_names(layer: &StateLayer, table: &StateTable, schema: &SchemaRef) -> Res
     RecordBatch::try_new(Arc::clone(schema), layer.rows.columns().to_vec()).or_error(ErrorKind::Corrupt, different)
 }
 
-/// The index of the last row of each key, ascending.
-fn last_of_each_key(rows: &RecordBatch, key_columns: usize) -> Result<Vec<u64>> {
-    let keys = &rows.columns()[..key_columns];
-    if key_columns == 0 {
-        return Ok((rows.num_rows() as u64).checked_sub(1).into_iter().collect());
-    }
-    if are_numbers(keys.iter().map(|column| column.data_type())) {
-        return if key_columns == 1 { last_of_each_number::<1>(keys) } else { last_of_each_number::<2>(keys) };
-    }
-    let fields = keys.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let converter = RowConverter::new(fields).or_error(ErrorKind::Internal, || "a column of this type can't be a key".into())?;
-    let keys = converter.convert_columns(keys).or_error(ErrorKind::Internal, || "encoding keys".into())?;
-    Ok(last_of_each(keys.num_rows(), |row| xxh3_64(keys.row(row).as_ref()), |row, other| keys.row(row) == keys.row(other)))
+fn has_distinct_keys(rows: &RecordBatch, key_columns: usize) -> bool {
+    let unseen = seen(&rows.schema(), key_columns, rows.num_rows()).and_then(|mut seen| seen.unseen(rows, true));
+    unseen.is_ok_and(|unseen| unseen.into_iter().all(|unseen| unseen) && (key_columns > 0 || rows.num_rows() <= 1))
 }
 
-fn last_of_each_number<const N: usize>(keys: &[ArrayRef]) -> Result<Vec<u64>> {
-    let keys = number_keys::<N>(keys)?;
-    Ok(last_of_each(keys.len(), |row| keys[row].stable_hash(), |row, other| keys[row] == keys[other]))
+/// The keys of layers, the newest first.
+trait Seen {
+    /// For each row of a layer, whether no layer before had its key. The next ones find the layer's own keys if they are `kept`.
+    fn unseen(&mut self, rows: &RecordBatch, kept: bool) -> Result<Vec<bool>>;
 }
 
-/// The index of the last of the rows that are the same, ascending.
-fn last_of_each(rows: usize, hash: impl Fn(usize) -> u64, is_same: impl Fn(usize, usize) -> bool) -> Vec<u64> {
-    let mut seen: HashTable<(u64, usize)> = HashTable::with_capacity(rows);
-    let mut last = Vec::with_capacity(rows);
-    // From the end, the first of each key is its last.
-    for row in (0..rows).rev() {
-        let hash = hash(row);
-        if seen.find(hash, |(other_hash, other)| *other_hash == hash && is_same(row, *other)).is_none() {
-            seen.insert_unique(hash, (hash, row), |(hash, _)| *hash);
-            last.push(row as u64);
+/// Room for so many keys.
+fn seen(schema: &SchemaRef, key_columns: usize, keys: usize) -> Result<Box<dyn Seen>> {
+    let types = || schema.fields()[..key_columns].iter().map(|field| field.data_type());
+    Ok(match key_columns {
+        0 => Box::new(OneKey(false)),
+        1 if are_numbers(types()) => Box::new(Numbers::<1>::new(keys)),
+        2 if are_numbers(types()) => Box::new(Numbers::<2>::new(keys)),
+        _ => {
+            let fields = types().map(|data_type| SortField::new(data_type.clone())).collect();
+            let converter = RowConverter::new(fields).or_error(ErrorKind::Internal, || "a column of this type can't be a key".into())?;
+            let (hasher, table) = (RandomState::default(), HashTable::with_capacity(keys));
+            Box::new(Encoded { converter, hasher, table, layers: Vec::new(), key_columns })
         }
+    })
+}
+
+/// A table without a key has one row.
+struct OneKey(bool);
+
+impl Seen for OneKey {
+    fn unseen(&mut self, rows: &RecordBatch, _: bool) -> Result<Vec<bool>> {
+        let count = rows.num_rows();
+        let is_first = !self.0;
+        self.0 |= count > 0;
+        Ok(vec![is_first; count])
     }
-    last.reverse();
-    last
+}
+
+struct Numbers<const N: usize> {
+    hasher: RandomState,
+    table: HashTable<NumberKey<N>>,
+}
+
+impl<const N: usize> Numbers<N> {
+    fn new(keys: usize) -> Self {
+        Self { hasher: RandomState::default(), table: HashTable::with_capacity(keys) }
+    }
+}
+
+impl<const N: usize> Seen for Numbers<N> {
+    fn unseen(&mut self, rows: &RecordBatch, kept: bool) -> Result<Vec<bool>> {
+        let Self { hasher, table } = self;
+        let mut unseen = Vec::with_capacity(rows.num_rows());
+        for start in (0..rows.num_rows()).step_by(BLOCK) {
+            let block = rows.slice(start, BLOCK.min(rows.num_rows() - start));
+            for key in number_keys::<N>(&block.columns()[..N])? {
+                let hash = hasher.hash_one(key);
+                let is_new = table.find(hash, |other| *other == key).is_none();
+                if is_new && kept {
+                    table.insert_unique(hash, key, |key| hasher.hash_one(key));
+                }
+                unseen.push(is_new);
+            }
+        }
+        Ok(unseen)
+    }
+}
+
+/// Keys of any types, in arrow's row format.
+struct Encoded {
+    converter: RowConverter,
+    hasher: RandomState,
+    /// Which row of which layer.
+    table: HashTable<(usize, usize)>,
+    layers: Vec<Rows>,
+    key_columns: usize,
+}
+
+impl Seen for Encoded {
+    fn unseen(&mut self, rows: &RecordBatch, kept: bool) -> Result<Vec<bool>> {
+        let Self { converter, hasher, table, layers, key_columns } = self;
+        let encoded = converter.convert_columns(&rows.columns()[..*key_columns]);
+        layers.push(encoded.or_error(ErrorKind::Internal, || "encoding keys".into())?);
+        let layer = layers.len() - 1;
+        let unseen = (0..rows.num_rows()).map(|row| {
+            let key = layers[layer].row(row);
+            let hash = hasher.hash_one(key.as_ref());
+            let is_new = table.find(hash, |(layer, row)| layers[*layer].row(*row) == key).is_none();
+            if is_new && kept {
+                table.insert_unique(hash, (layer, row), |(layer, row)| hasher.hash_one(layers[*layer].row(*row).as_ref()));
+            }
+            is_new
+        });
+        Ok(unseen.collect())
+    }
 }
 
 #[cfg(test)]

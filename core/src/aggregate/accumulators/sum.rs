@@ -15,7 +15,9 @@ pub(super) struct Sum<T: ArrowPrimitiveType> {
     data_type: DataType,
     /// For types that hold less than their bytes do.
     fits: Option<Fits<T>>,
-    sums: Vec<Option<T::Native>>,
+    sums: Vec<T::Native>,
+    /// Whether there is a value in the sum.
+    seen: Vec<bool>,
 }
 
 impl<T: DecimalType> Sum<T> {
@@ -27,7 +29,7 @@ impl<T: DecimalType> Sum<T> {
 
 impl<T: ArrowPrimitiveType> Sum<T> {
     pub(super) fn new(data_type: &DataType) -> Self {
-        Self { data_type: data_type.clone(), fits: None, sums: Vec::new() }
+        Self { data_type: data_type.clone(), fits: None, sums: Vec::new(), seen: Vec::new() }
     }
 
     fn too_small(data_type: &DataType) -> String {
@@ -42,14 +44,15 @@ impl<T: ArrowPrimitiveType> Sum<T> {
     fn add(&mut self, slots: &[u32], values: &ArrayRef) -> Result<()> {
         let data_type = &self.data_type;
         each(slots, typed::<T>(values)?, |slot, value| {
-            let sum = match self.sums[slot] {
-                Some(sum) => sum.add_checked(value).or_error(ErrorKind::BadData, || Self::too_small(data_type))?,
-                None => value,
+            let sum = match self.seen[slot] {
+                true => self.sums[slot].add_checked(value).or_error(ErrorKind::BadData, || Self::too_small(data_type))?,
+                false => value,
             };
             if self.fits.as_ref().is_some_and(|fits| !fits(sum)) {
                 return Err(Error::new(ErrorKind::BadData, Self::too_small(data_type)));
             }
-            self.sums[slot] = Some(sum);
+            self.sums[slot] = sum;
+            self.seen[slot] = true;
             Ok(())
         })
     }
@@ -57,11 +60,12 @@ impl<T: ArrowPrimitiveType> Sum<T> {
 
 impl<T: ArrowPrimitiveType> Accumulator for Sum<T> {
     fn resize(&mut self, slots: usize) {
-        self.sums.resize(slots, None);
+        self.sums.resize(slots, T::default_value());
+        self.seen.resize(slots, false);
     }
 
     fn clear(&mut self, slot: u32) {
-        self.sums[slot as usize] = None;
+        self.seen[slot as usize] = false;
     }
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
@@ -79,7 +83,7 @@ impl<T: ArrowPrimitiveType> Accumulator for Sum<T> {
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let sums: PrimitiveArray<T> = slots.iter().map(|&slot| self.sums[slot as usize]).collect();
+        let sums: PrimitiveArray<T> = slots.iter().map(|&slot| self.seen[slot as usize].then(|| self.sums[slot as usize])).collect();
         Ok(Arc::new(sums.with_data_type(self.data_type.clone())))
     }
 }
