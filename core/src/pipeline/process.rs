@@ -1,7 +1,8 @@
 //! Process functions in a plan: a node of the logical plan, and what the planner makes of it.
 //!
 //! Below the node stands a projection of the rows' columns and then the keys, under names of their own, which the optimizer treats as any
-//! other; the node finds both by their positions.
+//! other; the node finds both by their positions. Columns that the function does not read are left out, so that they are neither read from
+//! the source nor brought to the tasks; but not those that may turn out to be the event time.
 
 use super::aggregate::decoded;
 use super::config_error;
@@ -10,7 +11,7 @@ use super::operation::{Operation, OperationNode};
 use super::physical::{Planner, StreamKind, Translated, rows_of};
 use super::stream::{Stream, fields_of};
 use super::times::{self, TimeColumn, Times};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::id::OperatorId;
 use crate::plan::{NodeKind, TimeBound};
 use crate::process::{Bind, Layout, Process, ProcessFunction, States};
@@ -84,7 +85,7 @@ pub(super) type ProcessNode = OperationNode<ProcessCall>;
 #[derive(Clone)]
 pub(super) struct ProcessCall {
     id: String,
-    /// The rows' columns as the function knows them.
+    /// The rows' columns that are kept, as the function knows them.
     rows: SchemaRef,
     /// The keys' names.
     keys: Vec<String>,
@@ -98,7 +99,6 @@ pub(super) struct ProcessCall {
 impl ProcessNode {
     fn try_new(id: &str, keyed: KeyedStream, output: SchemaRef, event_time: Option<usize>, function: Arc<dyn Bind>) -> Result<Self> {
         let KeyedStream { stream, keys } = keyed;
-        let rows = stream.schema();
         let names: Vec<String> = keys.iter().map(|key| key.qualified_name().1).collect();
         if names.is_empty() {
             return Err(Error::config("key_by names no key; give it at least one column, or a constant if all rows belong together"));
@@ -106,8 +106,11 @@ impl ProcessNode {
         if let Some(twice) = names.iter().enumerate().find_map(|(index, name)| names[..index].contains(name).then_some(name)) {
             return Err(Error::config(format!("two keys are called '{twice}'; leave one out, or name it by alias")));
         }
-        let columns = stream.plan().schema().columns().into_iter().map(Expr::Column).enumerate();
-        let columns = columns.map(|(index, column)| column.alias(format!("__row_{index}")));
+        let rows = stream.schema();
+        let kept = kept(&rows, function.reads());
+        let rows = Arc::new(rows.project(&kept).or_error(ErrorKind::Internal, || "the columns of a function's rows".into())?);
+        let columns = stream.plan().schema().columns();
+        let columns = kept.into_iter().map(|index| Expr::Column(columns[index].clone()).alias(format!("__row_{index}")));
         let origins: Vec<Expr> = keys.iter().map(|key| resolved(key, stream.plan())).collect();
         let origins = key_origins(origins.iter());
         let named = keys.into_iter().enumerate().map(|(index, key)| {
@@ -141,13 +144,29 @@ impl ProcessCall {
     fn layout(&self, from: &Translated, given: &Schema) -> Layout {
         let (rows, keys) = from.columns.split_at(self.rows.fields().len());
         let renamed = |position: &usize, name: &str| (*position, given.field(*position).clone().with_name(name));
+        let read = read(&self.rows, self.function.reads()).into_iter();
         Layout {
-            rows: rows.iter().zip(self.rows.fields()).map(|(position, field)| renamed(position, field.name())).collect(),
+            rows: read.map(|index| renamed(&rows[index], self.rows.field(index).name())).collect(),
             keys: keys.iter().zip(&self.keys).map(|(position, name)| renamed(position, name)).collect(),
             origins: self.origins.clone(),
             event_time: event_time(from, given).map(|(index, _)| from.columns[index]),
         }
     }
+}
+
+/// The positions of the columns that a function reads. All if it reads none, for rows of no columns have no number.
+fn read(rows: &Schema, reads: Option<&[&str]>) -> Vec<usize> {
+    let is_read = |index: &usize| reads.is_none_or(|reads| reads.contains(&rows.field(*index).name().as_str()));
+    let all = 0..rows.fields().len();
+    let read: Vec<usize> = all.clone().filter(is_read).collect();
+    if read.is_empty() { all.collect() } else { read }
+}
+
+/// The positions of the columns that a function reads, and of those that may be the event time.
+fn kept(rows: &Schema, reads: Option<&[&str]>) -> Vec<usize> {
+    let read = read(rows, reads);
+    let is_time = |index: &usize| rows.field(*index).data_type() == &Timestamp::DATA_TYPE;
+    (0..rows.fields().len()).filter(|index| read.contains(index) || is_time(index)).collect()
 }
 
 /// The position of the column that a function says is its output's event time.

@@ -20,10 +20,11 @@
 //! - **What is atomic**: nothing here. A failure fails the batch; state, timers and output are those of the last commit.
 //!
 //! [`operator`] drives a function; [`context`] is what it sees. [`states`] are its handles on [`table`]s and [`timers`], by [`keys`] and in
-//! columns of a [`codec`] ([`finite`]: what JSON can't hold).
+//! columns of a [`codec`] ([`finite`]: what JSON can't hold). [`fields`] tells which columns a function reads.
 
 mod codec;
 mod context;
+mod fields;
 mod finite;
 mod keys;
 mod operator;
@@ -103,8 +104,8 @@ use std::time::Duration;
 pub trait ProcessFunction: Send + Sync + 'static {
     /// The key: the type of its column, or for several columns a tuple in their order, or a struct with their names.
     type Key: DeserializeOwned;
-    /// A row that comes in. Columns and fields are matched by name, other columns are passed over; a column that can be null is an
-    /// `Option`. A TIMESTAMP is read as microseconds into an `i64`, or as a time of the crate `chrono`.
+    /// A row that comes in. Columns and fields are matched by name, other columns are passed over, and of a struct not even read from the
+    /// source; a column that can be null is an `Option`. A TIMESTAMP is read as microseconds into an `i64`, or as a time of the crate `chrono`.
     type Input: DeserializeOwned;
     /// A row that goes out.
     type Output: Serialize;

@@ -4,6 +4,7 @@
 //! state that this function does not know (`Corrupt`), and the function itself, whose error is the batch's.
 
 use super::context::{Memory, ProcessContext};
+use super::fields::fields_of;
 use super::keys::{Key, Keys};
 use super::states::{MakeTable, States};
 use super::table::Moment;
@@ -38,6 +39,9 @@ pub(crate) struct Layout {
 
 /// A function whose rows' positions are not known yet.
 pub(crate) trait Bind: Send + Sync {
+    /// The names of the columns that the function's rows are made of; none if they may be made of any. There may be no such columns.
+    fn reads(&self) -> Option<&'static [&'static str]>;
+
     /// The operator's factory.
     fn bind(&self, layout: Layout) -> Result<Arc<dyn OperatorFactory>>;
 }
@@ -61,6 +65,10 @@ impl<F: ProcessFunction> Process<F> {
 }
 
 impl<F: ProcessFunction> Bind for Process<F> {
+    fn reads(&self) -> Option<&'static [&'static str]> {
+        fields_of::<F::Input>()
+    }
+
     fn bind(&self, layout: Layout) -> Result<Arc<dyn OperatorFactory>> {
         if let (Some(state), None) = (&self.by_event_time, layout.event_time) {
             return Err(Error::config(format!(

@@ -3,8 +3,10 @@
 use super::machine::{Machine, Row, built, columns, factories, source};
 use crate::support::{NoSink, assert_says};
 use arrow::datatypes::DataType;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use waterclock_core::expressions::{cast, col, count_all, lit, tumbling};
@@ -286,4 +288,51 @@ fn columns_can_be_given() {
     assert_eq!(stream.schema().field(1).data_type(), columns().field(1).data_type());
     let out = Machine::new(&built(pipeline, stream).unwrap()).run(&[Row { k: 1, ts: 0, v: 1 }], 0, Watermark::Unknown);
     assert_eq!(out, [r#"{"k":1,"sum":"1970-01-01T00:00:00.000001"}"#]);
+}
+
+/// Takes rows of some type, and does nothing with them.
+struct Takes<R>(PhantomData<fn() -> R>);
+
+impl<R: DeserializeOwned + 'static> ProcessFunction for Takes<R> {
+    type Key = i64;
+    type Input = R;
+    type Output = Sum;
+
+    fn process(&self, _: &i64, _: R, _: &mut ProcessContext<'_, Sum>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The columns that are read from the source for a function of such rows.
+fn read_for<R: DeserializeOwned + 'static>(key: &str) -> Vec<String> {
+    let (pipeline, stream) = source(true);
+    let stream = stream.key_by([col(key)]).process("takes", |_| Takes::<R>(PhantomData)).unwrap();
+    let job = built(pipeline, stream).unwrap();
+    let source = &job.plan.sources[0];
+    source.scan.projection.iter().map(|&column| source.schema.field(column).name().clone()).collect()
+}
+
+#[test]
+fn what_a_function_does_not_read_is_not_read_from_the_source() {
+    #[derive(Deserialize)]
+    struct Value {
+        #[serde(alias = "v")]
+        _value: i64,
+    }
+    #[derive(Deserialize)]
+    struct Key {
+        #[serde(rename = "k")]
+        _key: i64,
+    }
+    #[derive(Deserialize)]
+    struct Other {
+        #[serde(rename = "other")]
+        _other: Option<i64>,
+    }
+    // The event time is read for the watermark.
+    assert_eq!(read_for::<Key>("k"), ["k", "ts"]);
+    assert_eq!(read_for::<Value>("k"), ["k", "ts", "v"]);
+    assert_eq!(read_for::<Value>("v"), ["ts", "v"]);
+    assert_eq!(read_for::<BTreeMap<String, i64>>("k"), ["k", "ts", "v"], "any column may be wanted");
+    assert_eq!(read_for::<Other>("k"), ["k", "ts", "v"], "rows without columns could not be counted");
 }
