@@ -14,6 +14,7 @@ pub mod connector;
 pub mod error;
 pub mod expressions;
 pub mod id;
+mod interned;
 pub mod job;
 pub mod memory;
 pub mod operator;

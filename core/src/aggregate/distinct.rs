@@ -4,8 +4,8 @@
 //! added, not the set. What a stored set tells of a row is its value alone: so further arguments are constants, and an order is by the
 //! value.
 
-use super::interned::Interned;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::interned::Interned;
 use crate::state::canonical_key;
 use arrow::array::{Array, ArrayRef, BooleanArray, ListArray};
 use arrow::buffer::OffsetBuffer;

@@ -5,7 +5,7 @@
 //!
 //! - [`accumulators`]: the aggregate functions, in columns: one slot per group. [`calls`]: with FILTER and arguments. [`distinct`]:
 //!   DISTINCT. [`slots`]: all calls of an operator. [`reads`]: whether what is computed of results has changed.
-//! - [`interned`]: byte strings with numbers; [`keys`]: from keys to slots. [`groups`]: keys and slots, and what a batch changed.
+//! - [`keys`]: from keys to slots. [`groups`]: keys and slots, and what a batch changed.
 //! - [`windowed`]: the operator for everything but sessions: groups per pane or window, or one table for all. [`sessions`]: sessions.
 //! - [`combine`]: groups of a few rows, before they reach the operator.
 //! - [`spec`]: what is aggregated, by what, and how it is emitted; makes the operators.
@@ -15,7 +15,6 @@ mod calls;
 mod combine;
 mod distinct;
 mod groups;
-mod interned;
 mod keys;
 mod reads;
 mod rows;

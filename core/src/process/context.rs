@@ -1,6 +1,6 @@
 //! What a function sees beside its row: time, state and timers of the row's key, and a way out.
 
-use super::keys::Key;
+use super::keys::{Key, KeyRef};
 use super::table::{AnyTable, Moment, Stored, Table};
 use super::timers::Timers;
 use super::{TimeDomain, Timer};
@@ -27,7 +27,7 @@ pub(super) struct Memory {
 /// What the function of a row or a timer can see and do; all of it is about the key at hand.
 pub struct ProcessContext<'a, O> {
     pub(super) memory: &'a mut Memory,
-    pub(super) key: &'a Key,
+    pub(super) key: KeyRef<'a>,
     pub(super) now: Moment,
     /// The timer that fires; none for a row.
     pub(super) timer: Option<Timer>,
@@ -88,13 +88,13 @@ impl<O> ProcessContext<'_, O> {
                 self.count_at_once(timer)?;
             }
         }
-        let key = self.key;
+        let key = self.key.into();
         self.timers(timer.domain).set(timer.time.0, key);
         Ok(())
     }
 
     fn count_at_once(&mut self, timer: Timer) -> Result<()> {
-        let set = self.memory.set_at_once.entry(self.key.clone()).or_default();
+        let set = self.memory.set_at_once.entry(self.key.into()).or_default();
         *set += 1;
         if *set <= MOST_AT_ONCE {
             return Ok(());
@@ -108,7 +108,7 @@ impl<O> ProcessContext<'_, O> {
 
     /// Deletes a timer, if there is such a one.
     pub fn delete_timer(&mut self, timer: Timer) {
-        let key = self.key;
+        let key = self.key.into();
         self.timers(timer.domain).delete(timer.time.0, key);
     }
 
@@ -119,12 +119,12 @@ impl<O> ProcessContext<'_, O> {
         }
     }
 
-    pub(super) fn table<P: Stored + Ord + Clone, T: Stored>(&self, index: usize) -> (&Table<P, T>, &Key, &Moment) {
+    pub(super) fn table<P: Stored + Ord + Clone, T: Stored>(&self, index: usize) -> (&Table<P, T>, KeyRef<'_>, &Moment) {
         let table = self.memory.tables.get(index).and_then(|table| (table.as_ref() as &dyn Any).downcast_ref());
         (table.unwrap_or_else(foreign), self.key, &self.now)
     }
 
-    pub(super) fn table_mut<P: Stored + Ord + Clone, T: Stored>(&mut self, index: usize) -> (&mut Table<P, T>, &Key, &Moment) {
+    pub(super) fn table_mut<P: Stored + Ord + Clone, T: Stored>(&mut self, index: usize) -> (&mut Table<P, T>, KeyRef<'_>, &Moment) {
         let table = self.memory.tables.get_mut(index).and_then(|table| (table.as_mut() as &mut dyn Any).downcast_mut());
         (table.unwrap_or_else(foreign), self.key, &self.now)
     }

@@ -5,13 +5,38 @@ use crate::error::{ErrorKind, Result, ResultExt};
 use crate::state::canonical_key;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// A key's columns as bytes, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct KeyRef<'a>(pub(super) &'a [u8]);
+
+/// A key that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key(Arc<[u8]>);
+
+impl Key {
+    pub(super) fn as_key(&self) -> KeyRef<'_> {
+        KeyRef(&self.0)
+    }
+}
+
+impl From<KeyRef<'_>> for Key {
+    fn from(key: KeyRef<'_>) -> Self {
+        Self(Arc::from(key.0))
+    }
+}
+
+/// The keys of rows; those that are equal are one.
+pub(super) struct EncodedKeys(Rows);
+
+impl EncodedKeys {
+    pub(super) fn iter(&self) -> impl Iterator<Item = KeyRef<'_>> {
+        self.0.iter().map(|row| KeyRef(row.data()))
+    }
+}
 
 /// Turns keys from one form into another.
 pub(super) struct Keys {
@@ -36,16 +61,16 @@ impl Keys {
         &self.stored
     }
 
-    /// The keys of rows; those that are equal are one.
-    pub(super) fn encode(&self, columns: &[ArrayRef]) -> Result<Vec<Key>> {
+    /// The keys of rows.
+    pub(super) fn encode(&self, columns: &[ArrayRef]) -> Result<EncodedKeys> {
         let columns = columns.iter().map(canonical_key).collect::<Result<Vec<_>>>()?;
         let rows = self.converter.convert_columns(&columns).or_error(ErrorKind::Internal, || "encoding keys".into())?;
-        Ok(rows.iter().map(|row| Key(Arc::from(row.as_ref()))).collect())
+        Ok(EncodedKeys(rows))
     }
 
-    pub(super) fn columns<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) -> Result<Vec<ArrayRef>> {
+    pub(super) fn columns<'a>(&self, keys: impl IntoIterator<Item = KeyRef<'a>>) -> Result<Vec<ArrayRef>> {
         let parser = self.converter.parser();
-        let rows = keys.into_iter().map(|key| parser.parse(&key.0));
+        let rows = keys.into_iter().map(|key| parser.parse(key.0));
         self.converter.convert_rows(rows).or_error(ErrorKind::Internal, || "decoding keys".into())
     }
 
@@ -76,6 +101,7 @@ mod tests {
         let keys = Keys::new(&[Field::new("k", DataType::Float64, true)], &["k"]).unwrap();
         let column: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN]));
         let keys = keys.encode(&[column]).unwrap();
+        let keys: Vec<KeyRef<'_>> = keys.iter().collect();
         assert!(keys[0] == keys[1] && keys[2] == keys[3] && keys[0] != keys[2]);
     }
 }

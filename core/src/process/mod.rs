@@ -20,10 +20,12 @@
 //! - **What is atomic**: nothing here. A failure fails the batch; state, timers and output are those of the last commit.
 //!
 //! [`operator`] drives a function; [`context`] is what it sees. [`states`] are its handles on [`table`]s and [`timers`], by [`keys`] and in
-//! columns of a [`codec`] ([`finite`]: what JSON can't hold). [`fields`] tells which columns a function reads.
+//! columns of a [`codec`] ([`finite`]: what JSON can't hold). A table has [`entries`] for each key, and keeps [`tracked`] which of them
+//! changed. [`fields`] tells which columns a function reads.
 
 mod codec;
 mod context;
+mod entries;
 mod fields;
 mod finite;
 mod keys;
@@ -31,6 +33,7 @@ mod operator;
 mod states;
 mod table;
 mod timers;
+mod tracked;
 
 pub use context::ProcessContext;
 pub use states::{ListState, MapState, States, ValueState};

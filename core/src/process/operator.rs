@@ -191,7 +191,7 @@ impl<F: ProcessFunction> ProcessOperator<F> {
         if distinct.is_empty() {
             return Ok(HashMap::new());
         }
-        let typed = self.keys.typed(self.keys.columns(distinct.iter().copied())?)?;
+        let typed = self.keys.typed(self.keys.columns(distinct.iter().map(|key| key.as_key()))?)?;
         Ok(distinct.into_iter().cloned().zip(typed).collect())
     }
 
@@ -200,7 +200,7 @@ impl<F: ProcessFunction> ProcessOperator<F> {
         let due: Vec<(i64, Key)> = self.memory.processing_timers.due(self.trigger_time.0).cloned().collect();
         let typed = self.typed(due.iter().map(|(_, key)| key))?;
         for (time, key) in due {
-            if self.memory.processing_timers.delete(time, &key) {
+            if self.memory.processing_timers.delete(time, key.clone()) {
                 self.fire(Timer::processing_time(time), &key, &typed, firing)?;
             }
         }
@@ -226,7 +226,7 @@ impl<F: ProcessFunction> ProcessOperator<F> {
         let event_time = (timer.domain == TimeDomain::EventTime).then_some(timer.time);
         let now = Moment { event_time, trigger_time: self.trigger_time, watermark: self.watermark };
         let (memory, output, late_rows) = (&mut self.memory, &mut firing.rows, &mut firing.late_rows);
-        let mut context = ProcessContext { memory, key, now, timer: Some(timer), output, late_rows };
+        let mut context = ProcessContext { memory, key: key.as_key(), now, timer: Some(timer), output, late_rows };
         self.function.on_timer(typed, timer, &mut context)
     }
 }

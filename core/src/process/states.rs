@@ -136,8 +136,8 @@ impl<T: Stored> ListState<T> {
 
     /// Removes all values.
     pub fn clear<O>(&self, context: &mut ProcessContext<'_, O>) {
-        let (table, key, now) = context.table_mut::<i64, T>(self.table);
-        table.clear(key, now);
+        let (table, key, _) = context.table_mut::<i64, T>(self.table);
+        table.clear(key);
     }
 }
 
@@ -177,7 +177,7 @@ impl<K: Stored + Ord + Clone, V: Stored> MapState<K, V> {
 
     /// Removes all keys.
     pub fn clear<O>(&self, context: &mut ProcessContext<'_, O>) {
-        let (table, of, now) = context.table_mut::<K, V>(self.table);
-        table.clear(of, now);
+        let (table, of, _) = context.table_mut::<K, V>(self.table);
+        table.clear(of);
     }
 }

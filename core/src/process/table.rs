@@ -1,12 +1,14 @@
 //! One state of a function: for each key the entries that it has, each at a place of its own. A value has one place, a list has numbers, a
-//! map its keys.
+//! map its keys. [`Tracked`] has them; here is what they mean: how long they live, and what they are in a checkpoint.
 //!
 //! What the checkpoint holds: the key's columns, the place, the value, and when the entry expires if the state has a time to live. An entry
 //! never expires earlier for being written again by an older row. It can for being removed and made anew, so a row may expire before one
 //! that it hides: what has expired is therefore removed from the checkpoint too, and not left to the watermark ([`StateTable::expires`]).
 
 use super::codec::Codec;
-use super::keys::{Key, Keys};
+use super::entries::Entries;
+use super::keys::{KeyRef, Keys};
+use super::tracked::{Entry, Slot, Tracked};
 use super::{TimeDomain, Ttl};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::state::{StateLayer, StateTable};
@@ -17,7 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A type of users that a state can hold.
@@ -59,28 +61,20 @@ pub(super) struct Spec {
     pub(super) ttl: Option<Ttl>,
 }
 
-struct Entry<T> {
-    value: T,
-    /// None lives until it is removed.
-    expires: Option<i64>,
-}
-
 /// See the [module](self).
 pub(super) struct Table<P, T> {
     spec: Arc<Spec>,
     places: Places<P>,
     codec: Codec,
-    entries: HashMap<Key, BTreeMap<P, Entry<T>>>,
-    /// Entries that changed since the last checkpoint, and whether that holds them.
-    changed: BTreeMap<(Key, P), bool>,
+    entries: Tracked<P, T>,
     /// Entries by when they expire.
-    by_expiry: BTreeSet<(i64, Key, P)>,
+    by_expiry: BTreeSet<(i64, Slot, P)>,
 }
 
 impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
     pub(super) fn new(spec: Arc<Spec>, places: Places<P>) -> Self {
         let codec = Codec::of::<T>();
-        Self { spec, places, codec, entries: HashMap::new(), changed: BTreeMap::new(), by_expiry: BTreeSet::new() }
+        Self { spec, places, codec, entries: Tracked::new(), by_expiry: BTreeSet::new() }
     }
 
     fn is_live(&self, entry: &Entry<T>, now: &Moment) -> bool {
@@ -88,31 +82,35 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
         !matches!((now, entry.expires), (Some(now), Some(expires)) if expires <= now)
     }
 
+    /// All entries of a key, expired ones included.
+    fn of_key(&self, key: KeyRef<'_>) -> Option<&Entries<P, Entry<T>>> {
+        self.entries.find(key).map(|slot| self.entries.of(slot))
+    }
+
     /// The live entries of a key, in the order of their places.
-    pub(super) fn entries<'a>(&'a self, key: &Key, now: &'a Moment) -> impl Iterator<Item = (&'a P, &'a T)> + use<'a, P, T> {
-        let of_key = self.entries.get(key).into_iter().flatten();
+    pub(super) fn entries<'a>(&'a self, key: KeyRef<'_>, now: &'a Moment) -> impl Iterator<Item = (&'a P, &'a T)> + use<'a, P, T> {
+        let of_key = self.of_key(key).into_iter().flat_map(Entries::iter);
         of_key.filter(|(_, entry)| self.is_live(entry, now)).map(|(place, entry)| (place, &entry.value))
     }
 
-    pub(super) fn get(&self, key: &Key, place: &P, now: &Moment) -> Option<&T> {
-        let entry = self.entries.get(key)?.get(place)?;
+    pub(super) fn get(&self, key: KeyRef<'_>, place: &P, now: &Moment) -> Option<&T> {
+        let entry = self.of_key(key)?.get(place)?;
         self.is_live(entry, now).then_some(&entry.value)
     }
 
     /// The last place of a key, expired ones included.
-    pub(super) fn last_place(&self, key: &Key) -> Option<&P> {
-        self.entries.get(key)?.last_key_value().map(|(place, _)| place)
+    pub(super) fn last_place(&self, key: KeyRef<'_>) -> Option<&P> {
+        self.of_key(key)?.last_place()
     }
 
-    pub(super) fn insert(&mut self, key: &Key, place: P, value: T, now: &Moment) -> Result<()> {
+    pub(super) fn insert(&mut self, key: KeyRef<'_>, place: P, value: T, now: &Moment) -> Result<()> {
         let expiry = match self.spec.ttl {
             None => None,
             Some(ttl) => Some(now.of(ttl.domain).ok_or_else(|| self.no_time())?.saturating_add(ttl.micros)),
         };
-        let earlier = self.take(key, &place);
-        self.changed.entry((key.clone(), place.clone())).or_insert(earlier.is_some());
-        let expires = expiry.max(earlier.and_then(|entry| entry.expires));
-        self.put(key, place, Entry { value, expires });
+        let slot = self.entries.slot(key)?;
+        let expires = expiry.map(|expiry| self.prolong(slot, &place, expiry));
+        self.entries.set(slot, place, value, expires);
         Ok(())
     }
 
@@ -123,37 +121,39 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
         ))
     }
 
+    /// When a place expires that is written now: never earlier than it would have without.
+    fn prolong(&mut self, slot: Slot, place: &P, expiry: i64) -> i64 {
+        let before = self.entries.of(slot).get(place).and_then(|entry| entry.expires);
+        if before.is_some_and(|before| before >= expiry) {
+            return before.unwrap_or(expiry);
+        }
+        if let Some(before) = before {
+            self.by_expiry.remove(&(before, slot, place.clone()));
+        }
+        self.by_expiry.insert((expiry, slot, place.clone()));
+        expiry
+    }
+
     /// Removes an entry; returns its value if it was live.
-    pub(super) fn remove(&mut self, key: &Key, place: &P, now: &Moment) -> Option<T> {
-        let entry = self.take(key, place)?;
-        self.changed.entry((key.clone(), place.clone())).or_insert(true);
-        self.is_live(&entry, now).then_some(entry.value)
+    pub(super) fn remove(&mut self, key: KeyRef<'_>, place: &P, now: &Moment) -> Option<T> {
+        let slot = self.entries.find(key)?;
+        self.remove_of(slot, place).filter(|entry| self.is_live(entry, now)).map(|entry| entry.value)
     }
 
-    pub(super) fn clear(&mut self, key: &Key, now: &Moment) {
-        let places: Vec<P> = self.entries.get(key).into_iter().flat_map(BTreeMap::keys).cloned().collect();
-        for place in places {
-            self.remove(key, &place, now);
-        }
-    }
-
-    fn put(&mut self, key: &Key, place: P, entry: Entry<T>) {
+    fn remove_of(&mut self, slot: Slot, place: &P) -> Option<Entry<T>> {
+        let entry = self.entries.remove(slot, place)?;
         if let Some(expires) = entry.expires {
-            self.by_expiry.insert((expires, key.clone(), place.clone()));
-        }
-        self.entries.entry(key.clone()).or_default().insert(place, entry);
-    }
-
-    fn take(&mut self, key: &Key, place: &P) -> Option<Entry<T>> {
-        let of_key = self.entries.get_mut(key)?;
-        let entry = of_key.remove(place)?;
-        if of_key.is_empty() {
-            self.entries.remove(key);
-        }
-        if let Some(expires) = entry.expires {
-            self.by_expiry.remove(&(expires, key.clone(), place.clone()));
+            self.by_expiry.remove(&(expires, slot, place.clone()));
         }
         Some(entry)
+    }
+
+    pub(super) fn clear(&mut self, key: KeyRef<'_>) {
+        let Some(slot) = self.entries.find(key) else { return };
+        let places: Vec<P> = self.entries.of(slot).iter().map(|(place, _)| place.clone()).collect();
+        for place in places {
+            self.remove_of(slot, &place);
+        }
     }
 
     fn table(&self, keys: &Keys) -> StateTable {
@@ -161,8 +161,14 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
         StateTable::new(&self.spec.name, key_columns)
     }
 
-    fn rows(&self, keys: &Keys, changed: &[(Key, P)]) -> Result<RecordBatch> {
-        let mut columns = keys.columns(changed.iter().map(|(key, _)| key))?;
+    fn layer(&self, keys: &Keys, changed: &[(Slot, P)]) -> Result<StateLayer> {
+        let is_removed = |(slot, place): &(Slot, P)| Some(self.entries.of(*slot).get(place).is_none());
+        let removed = changed.iter().map(is_removed).collect::<BooleanArray>();
+        Ok(StateLayer { table: self.table(keys), rows: self.rows(keys, changed)?, removed })
+    }
+
+    fn rows(&self, keys: &Keys, changed: &[(Slot, P)]) -> Result<RecordBatch> {
+        let mut columns = keys.columns(changed.iter().map(|(slot, _)| self.entries.key(*slot)))?;
         let mut fields: Vec<Field> = keys.stored().fields().iter().map(|field| field.as_ref().clone()).collect();
         let mut add = |name: &str, column: ArrayRef| {
             fields.push(Field::new(free_name(keys, name), column.data_type().clone(), true));
@@ -171,12 +177,12 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
         if let Places::Column(name, codec) = &self.places {
             add(name, codec.encode(&changed.iter().map(|(_, place)| Some(place)).collect::<Vec<_>>())?);
         }
-        let entry = |(key, place): &(Key, P)| self.entries.get(key).and_then(|of_key| of_key.get(place));
-        let values: Vec<Option<&T>> = changed.iter().map(|changed| entry(changed).map(|entry| &entry.value)).collect();
+        let entries: Vec<Option<&Entry<T>>> = changed.iter().map(|(slot, place)| self.entries.of(*slot).get(place)).collect();
+        let values: Vec<Option<&T>> = entries.iter().map(|entry| entry.map(|entry| &entry.value)).collect();
         add("value", self.codec.encode(&values)?);
         if self.spec.ttl.is_some() {
-            let expires = |changed: &(Key, P)| entry(changed).and_then(|entry| entry.expires);
-            add("expires", Arc::new(changed.iter().map(expires).collect::<TimestampMicrosecondArray>()));
+            let expires = entries.iter().map(|entry| entry.and_then(|entry| entry.expires));
+            add("expires", Arc::new(expires.collect::<TimestampMicrosecondArray>()));
         }
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).or_error(ErrorKind::Internal, || self.context("writing"))
     }
@@ -203,7 +209,8 @@ impl<P: Stored + Ord + Clone, T: Stored> Table<P, T> {
         };
         let keys = keys.encode(&rows.columns()[..width])?;
         for (((key, place), value), expires) in keys.iter().zip(places).zip(values).zip(expires) {
-            self.put(key, place, Entry { value, expires });
+            let slot = self.entries.restore(key, place.clone(), value, expires)?;
+            self.by_expiry.extend(expires.map(|expires| (expires, slot, place)));
         }
         Ok(())
     }
@@ -259,8 +266,8 @@ impl<P: Stored + Ord + Clone, T: Stored> AnyTable for Table<P, T> {
             TimeDomain::EventTime => Watermark::At(Timestamp(expires)) <= now.watermark,
             TimeDomain::ProcessingTime => expires <= now.trigger_time.0,
         };
-        while let Some((_, key, place)) = self.by_expiry.first().filter(|(expires, ..)| has_expired(*expires)).cloned() {
-            self.remove(&key, &place, now);
+        while let Some((_, slot, place)) = self.by_expiry.first().filter(|(expires, ..)| has_expired(*expires)).cloned() {
+            self.remove_of(slot, &place);
         }
     }
 
@@ -270,17 +277,10 @@ impl<P: Stored + Ord + Clone, T: Stored> AnyTable for Table<P, T> {
     }
 
     fn checkpoint(&mut self, keys: &Keys) -> Result<Option<StateLayer>> {
-        let is_there = |(key, place): &(Key, P)| self.entries.get(key).is_some_and(|of_key| of_key.contains_key(place));
-        let worth_saying = |(changed, stored): (&(Key, P), &bool)| (*stored || is_there(changed)).then(|| changed.clone());
-        let changed: Vec<(Key, P)> = self.changed.iter().filter_map(worth_saying).collect();
-        if changed.is_empty() {
-            self.changed.clear();
-            return Ok(None);
-        }
-        let removed: BooleanArray = changed.iter().map(|changed| Some(!is_there(changed))).collect();
-        let rows = self.rows(keys, &changed)?;
-        self.changed.clear();
-        Ok(Some(StateLayer { table: self.table(keys), rows, removed }))
+        let changed = self.entries.changed();
+        let layer = if changed.is_empty() { None } else { Some(self.layer(keys, &changed)?) };
+        self.entries.forget_changes();
+        Ok(layer)
     }
 
     fn restore(&mut self, layer: &StateLayer, keys: &Keys) -> Result<()> {

@@ -36,15 +36,15 @@ impl Timers {
         self.table
     }
 
-    pub(super) fn set(&mut self, time: i64, key: &Key) {
+    pub(super) fn set(&mut self, time: i64, key: Key) {
         let is_new = self.waiting.insert((time, key.clone()));
-        self.changed.entry((key.clone(), time)).or_insert(!is_new);
+        self.changed.entry((key, time)).or_insert(!is_new);
     }
 
     /// Whether there was such a timer.
-    pub(super) fn delete(&mut self, time: i64, key: &Key) -> bool {
+    pub(super) fn delete(&mut self, time: i64, key: Key) -> bool {
         let was_there = self.waiting.remove(&(time, key.clone()));
-        self.changed.entry((key.clone(), time)).or_insert(was_there);
+        self.changed.entry((key, time)).or_insert(was_there);
         was_there
     }
 
@@ -56,7 +56,7 @@ impl Timers {
     /// Deletes the first up to a time, and gives it.
     pub(super) fn take_first(&mut self, until: i64) -> Option<(i64, Key)> {
         let (time, key) = self.due(until).next().cloned()?;
-        self.delete(time, &key);
+        self.delete(time, key.clone());
         Some((time, key))
     }
 
@@ -74,7 +74,7 @@ impl Timers {
         if changed.is_empty() {
             return Ok(None);
         }
-        let mut columns = keys.columns(changed.iter().map(|(_, key, _)| key))?;
+        let mut columns = keys.columns(changed.iter().map(|(_, key, _)| key.as_key()))?;
         columns.push(Arc::new(changed.iter().map(|(.., time)| Some(*time)).collect::<TimestampMicrosecondArray>()));
         let mut fields: Vec<Field> = keys.stored().fields().iter().map(|field| field.as_ref().clone()).collect();
         fields.push(Field::new(free_name(keys, "time"), Timestamp::DATA_TYPE, true));
@@ -90,7 +90,7 @@ impl Timers {
         let times = layer.rows.columns().get(width).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
         let times = times.ok_or_else(|| Error::corrupt(format!("the state table '{}' has no times", self.table)))?;
         let keys = keys.encode(&layer.rows.columns()[..width])?;
-        self.waiting.extend(times.values().iter().copied().zip(keys));
+        self.waiting.extend(times.values().iter().copied().zip(keys.iter().map(Key::from)));
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! Keys of any types, as bytes.
 
-use super::super::interned::Interned;
 use super::{KeyTable, missing};
 use crate::error::{ErrorKind, Result, ResultExt};
+use crate::interned::Interned;
 use crate::state::canonical_key;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;

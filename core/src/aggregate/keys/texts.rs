@@ -1,9 +1,9 @@
 //! Keys of one text. Short ones, which most are, are compared and hashed as two words.
 
-use super::super::interned::Interned;
 use super::fixed::{FixedKey, FixedKeys};
 use super::{KeyTable, missing};
 use crate::error::{ErrorKind, Result, ResultExt};
+use crate::interned::Interned;
 use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use std::str::from_utf8;
 use std::sync::Arc;

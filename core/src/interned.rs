@@ -1,7 +1,7 @@
 //! Byte strings with numbers, found by their content and an owner, in one piece of memory.
 //!
-//! Groups find their slot by it, and sets their values. A number is chosen by the caller. What is removed leaves a gap; the memory is
-//! packed when more than half of it is gaps.
+//! Groups and the states of functions find their slots by it, and sets their values. A number is chosen by the caller. What is removed
+//! leaves a gap; the memory is packed when more than half of it is gaps.
 
 use crate::error::{Error, Result};
 use hashbrown::HashTable;
@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// See the [module](self).
 #[derive(Default)]
-pub(super) struct Interned {
+pub(crate) struct Interned {
     table: HashTable<Entry>,
     /// By number.
     spans: Vec<Span>,
@@ -63,15 +63,10 @@ impl Interned {
     ///
     /// # Errors
     /// `BadData` for a content of 4 GiB or more.
-    pub(super) fn intern(&mut self, owner: u32, content: &[u8], number: impl FnOnce() -> u32) -> Result<(u32, bool)> {
+    pub(crate) fn intern(&mut self, owner: u32, content: &[u8], number: impl FnOnce() -> u32) -> Result<(u32, bool)> {
         let hash = hash_of(owner, content);
-        let (spans, bytes) = (&self.spans, &self.bytes);
-        let is_same = |entry: &Entry| {
-            let span = spans[entry.number as usize];
-            entry.hash == hash && span.owner == owner && span.of(bytes) == content
-        };
-        if let Some(found) = self.table.find(spread(hash), is_same) {
-            return Ok((found.number, false));
+        if let Some(number) = self.find_hashed(hash, owner, content) {
+            return Ok((number, false));
         }
         let length = u32::try_from(content.len()).ok().filter(|length| *length < u32::MAX);
         let length = length.ok_or_else(|| Error::bad_data("a key or a distinct value is longer than 4 GiB"))?;
@@ -85,32 +80,48 @@ impl Interned {
         Ok((number, true))
     }
 
+    /// The number of a content of an owner's, if it has one.
+    pub(crate) fn find(&self, owner: u32, content: &[u8]) -> Option<u32> {
+        self.find_hashed(hash_of(owner, content), owner, content)
+    }
+
+    fn find_hashed(&self, hash: u32, owner: u32, content: &[u8]) -> Option<u32> {
+        let is_same = |entry: &Entry| {
+            // The hash first: a span of another content need not be fetched.
+            entry.hash == hash && {
+                let span = self.spans[entry.number as usize];
+                span.owner == owner && span.of(&self.bytes) == content
+            }
+        };
+        self.table.find(spread(hash), is_same).map(|found| found.number)
+    }
+
     fn span(&self, number: u32) -> Option<Span> {
         self.spans.get(number as usize).copied().filter(|span| span.is_used())
     }
 
     /// The content of a number in use.
-    pub(super) fn get(&self, number: u32) -> Option<&[u8]> {
+    pub(crate) fn get(&self, number: u32) -> Option<&[u8]> {
         self.span(number).map(|span| span.of(&self.bytes))
     }
 
     /// Whose a number in use is.
-    pub(super) fn owner(&self, number: u32) -> Option<u32> {
+    pub(crate) fn owner(&self, number: u32) -> Option<u32> {
         self.span(number).map(|span| span.owner)
     }
 
     /// How many numbers are in use.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
     /// The numbers in use, ascending.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
         (0u32..).zip(&self.spans).filter(|(_, span)| span.is_used()).map(|(number, _)| number)
     }
 
     /// Frees a number.
-    pub(super) fn remove(&mut self, number: u32) {
+    pub(crate) fn remove(&mut self, number: u32) {
         let Some(span) = self.span(number) else { return };
         self.spans[number as usize] = Span::NONE;
         let hash = hash_of(span.owner, span.of(&self.bytes));
@@ -155,8 +166,10 @@ mod tests {
                     interned.remove(number);
                     prop_assert_eq!(interned.get(number), None);
                 }
-                for ((_, content), number) in &model {
+                prop_assert_eq!(interned.find(owner, content.as_bytes()), model.get(&(owner, content)).copied());
+                for ((owner, content), number) in &model {
                     prop_assert_eq!(interned.get(*number), Some(content.as_bytes()));
+                    prop_assert_eq!(interned.find(*owner, content.as_bytes()), Some(*number));
                 }
                 let mut numbers: Vec<u32> = model.values().copied().collect();
                 numbers.sort_unstable();
