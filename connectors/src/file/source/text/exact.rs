@@ -3,13 +3,15 @@
 //! - A fraction where whole numbers belong, and more digits behind the point than a DECIMAL's scale holds, unless they are zeros.
 //! - A whole number written with a point or an exponent is read by way of a double: beyond 2^53 that may be another number.
 //!
-//! In JSON, nearly all lines are cleared by a search for a point or an exponent in a number that stands behind the name of such a
-//! field and has digits too many. Only a line where that is found, or can't be told, is looked at once more, value by value.
+//! In JSON, nearly all lines are cleared by one search through many of them for a point or an exponent in a number that stands behind
+//! the name of such a field and has digits too many. Only a line where that is found, or can't be told, is looked at once more, value
+//! by value.
 
-use super::scan;
+use super::{marks, scan};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::error::ArrowError;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Which fields of a schema hold numbers of so many digits behind the point, at any depth.
 pub(super) struct ExactNumbers {
@@ -52,16 +54,20 @@ impl ExactNumbers {
     }
 
     /// # Errors
-    /// If a number of this line, which is one JSON object, can't be held as it is.
-    pub(super) fn check(&self, line: &[u8]) -> Result<(), ArrowError> {
-        if (self.named.is_empty() && self.unnamed.is_none()) || !self.is_suspicious(line) {
+    /// If a number of these lines, each of which is one JSON object, can't be held as it is.
+    pub(super) fn check(&self, lines: &[u8]) -> Result<(), ArrowError> {
+        if self.named.is_empty() && self.unnamed.is_none() {
             return Ok(());
         }
-        check_members(&self.fields, line)
-    }
-
-    fn is_suspicious(&self, line: &[u8]) -> bool {
-        memchr::memchr3_iter(b'.', b'e', b'E', line).any(|at| is_in_number(line, at) && self.may_be_cut(line, at))
+        let mut checked = 0;
+        marks::try_for_each(lines, |at| {
+            if at >= checked && is_in_number(lines, at) && self.may_be_cut(lines, at) {
+                let line = line_around(lines, at);
+                checked = line.end;
+                check_members(&self.fields, &lines[line])?;
+            }
+            Ok(())
+        })
     }
 
     /// Whether the number around this byte, a point or an exponent's letter, may be a value that one of the fields can't hold.
@@ -89,6 +95,13 @@ impl ExactNumbers {
         let escaped = memchr::memchr(b'\\', name).is_some() || (start > 0 && quoted[start - 1] == b'\\');
         if escaped { Some(0) } else { self.named.get(name).copied() }
     }
+}
+
+/// The line that holds this byte.
+fn line_around(lines: &[u8], at: usize) -> Range<usize> {
+    let start = memchr::memrchr(b'\n', &lines[..at]).map_or(0, |index| index + 1);
+    let end = memchr::memchr(b'\n', &lines[at..]).map_or(lines.len(), |index| at + index + 1);
+    start..end
 }
 
 /// Digits behind the point that a type holds; none of a type that is no exact number.
@@ -288,7 +301,40 @@ mod tests {
         }
     }
 
+    fn line() -> impl Strategy<Value = String> {
+        let name = prop::sample::select(vec!["v", "t", "f", "d", "x", "\\u0076", "a \\\" b"]);
+        let value = prop::sample::select(vec![
+            "3",
+            "3.7",
+            "3.0",
+            "1e3",
+            "1.259",
+            "1.25",
+            "-1.5E0",
+            "9007199254740993.0",
+            r#""1.259""#,
+            r#""v: 3.7 1e5""#,
+            "[1.5]",
+            "null",
+            r#"{"v":1.5}"#,
+            r#"{"w":0.1}"#,
+        ]);
+        let members = prop::collection::btree_map(name, value, 0..6);
+        (members, " {0,70}", any::<bool>()).prop_map(|(members, spaces, crlf)| {
+            let members: Vec<_> = members.into_iter().map(|(name, value)| format!("\"{name}\":{spaces}{value}")).collect();
+            format!("{{{}}}{}", members.join(","), if crlf { "\r\n" } else { "\n" })
+        })
+    }
+
     proptest! {
+        /// The search through many lines and its filters, against looking at every value.
+        #[test]
+        fn many_lines_pass_together_where_each_of_them_does(lines in prop::collection::vec(line(), 0..12)) {
+            let numbers = numbers();
+            let each = lines.iter().all(|line| check_members(&numbers.fields, line.as_bytes()).is_ok());
+            prop_assert_eq!(numbers.check(lines.concat().as_bytes()).is_ok(), each, "{:?}", lines);
+        }
+
         /// What passes is read by arrow as the number that is written, and what does not can't be held.
         #[test]
         fn what_passes_is_read_as_it_is(units in -99_999_999i64..99_999_999, places in 0usize..5, zeros in 0usize..3, quoted: bool) {

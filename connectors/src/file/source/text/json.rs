@@ -49,8 +49,8 @@ impl Decode for JsonDecoder {
             if decoder.has_partial_record() || decoder.len() != index + 1 || !is_object(line) {
                 return Err(ArrowError::JsonError("not one whole JSON object on the line".into()));
             }
-            self.numbers.check(line)?;
         }
+        self.numbers.check(chunk.text(records))?;
         let batch = decoder.flush()?.ok_or_else(|| ArrowError::JsonError("no JSON object on the line".into()))?;
         self.decoder = Some(decoder);
         check_nulls(&self.schema, batch.columns().to_vec(), batch.num_rows())

@@ -9,6 +9,7 @@ mod csv;
 mod exact;
 mod json;
 mod lines;
+mod marks;
 mod nulls;
 pub(crate) mod records;
 mod scan;
@@ -25,6 +26,7 @@ use arrow::error::ArrowError;
 use records::{Chunk, Chunks, Record};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops;
 use std::sync::Arc;
 use waterclock_core::source::{BadRow, Morsel, Morsels, Origin, Place, Position, Positions, Skipped};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
@@ -58,7 +60,8 @@ pub(super) fn first_byte(layout: &Layout, range: Range) -> u64 {
 
 /// The rows of a part of a file of text.
 pub(super) fn open(layout: &Arc<Layout>, name: Arc<str>, range: Range, input: TextInput) -> Result<Box<dyn Morsels>> {
-    let mut chunks = Chunks::new(input.reader, input.position, layout, Arc::clone(&name));
+    let end = if let Range::Bytes(_, end) = range { end } else { u64::MAX };
+    let mut chunks = Chunks::new(input.reader, input.position, layout, Arc::clone(&name)).until(end);
     let starts_file = !matches!(range, Range::Bytes(1.., _));
     if !starts_file && !layout.needs_records() {
         chunks.skip_line()?;
@@ -67,7 +70,6 @@ pub(super) fn open(layout: &Arc<Layout>, name: Arc<str>, range: Range, input: Te
         Range::Rows(start, end) => (start, end.saturating_sub(start)),
         _ => (0, u64::MAX),
     };
-    let end = if let Range::Bytes(_, end) = range { end } else { u64::MAX };
     let part = Part { end, header: starts_file && layout.has_header(), skip, rows_left };
     Ok(Box::new(TextMorsels::new(layout, name, chunks, part)?))
 }
@@ -90,35 +92,28 @@ struct Part {
     rows_left: u64,
 }
 
-/// A piece of the stream that was read and not yet decoded to its end.
-#[derive(Default)]
-struct Pending {
-    text: Vec<u8>,
-    records: Vec<Record>,
-    next: usize,
-}
-
 struct TextMorsels {
     layout: Arc<Layout>,
     name: Arc<str>,
     chunks: Chunks,
     decoder: Box<dyn Decode>,
     part: Part,
-    pending: Pending,
+    /// Which records of the newest chunk are of this part and not yet decoded.
+    pending: ops::Range<usize>,
 }
 
 impl Morsels for TextMorsels {
     fn next(&mut self) -> Result<Option<Morsel>> {
-        while self.pending.next == self.pending.records.len() {
+        while self.pending.is_empty() {
             if !self.read()? {
                 return Ok(None);
             }
         }
-        let first = self.pending.next;
-        let last = self.pending.records.len().min(first + self.layout.settings.sizes.rows);
-        self.pending.next = last;
-        let chunk = Chunk::new(&self.pending.text, &self.pending.records);
-        let records = &self.pending.records[first..last];
+        let first = self.pending.start;
+        let last = self.pending.end.min(first + self.layout.settings.sizes.rows);
+        self.pending.start = last;
+        let chunk = self.chunks.current();
+        let records = &chunk.records()[first..last];
         decode_group(&self.layout, &self.name, self.decoder.as_mut(), &chunk, records).map(Some)
     }
 }
@@ -130,35 +125,32 @@ impl TextMorsels {
             Format::Text => Box::new(lines::LineDecoder::new(layout)),
             _ => Box::new(json::JsonDecoder::new(layout)?),
         };
-        Ok(Self { layout: Arc::clone(layout), name, chunks, decoder, part, pending: Pending::default() })
+        Ok(Self { layout: Arc::clone(layout), name, chunks, decoder, part, pending: 0..0 })
     }
 
     /// Reads the next piece of the stream that has records of this part. Returns false at the part's end.
     fn read(&mut self) -> Result<bool> {
-        if self.part.rows_left == 0 {
+        if self.part.rows_left == 0 || self.chunks.position() >= self.part.end {
             return Ok(false);
         }
         let Some(chunk) = self.chunks.next()? else { return Ok(false) };
-        let mut records = chunk.records();
+        let records = chunk.records();
+        let mut first = 0;
         if std::mem::take(&mut self.part.header) {
             csv::check_header(&self.layout, &self.name, chunk.text(&records[..1]))?;
-            records = &records[1..];
+            first = 1;
         }
-        let skipped = (records.len() as u64).min(self.part.skip);
+        let skipped = ((records.len() - first) as u64).min(self.part.skip);
         self.part.skip -= skipped;
-        records = &records[skipped as usize..];
-        let inside =
-            records.partition_point(|record| record.start < self.part.end).min(usize::try_from(self.part.rows_left).unwrap_or(usize::MAX));
-        if inside < records.len() {
-            self.part.rows_left = inside as u64;
-            records = &records[..inside];
+        first += skipped as usize;
+        let inside = &records[first..];
+        let most = usize::try_from(self.part.rows_left).unwrap_or(usize::MAX);
+        let count = inside.partition_point(|record| record.start < self.part.end).min(most);
+        if count < inside.len() {
+            self.part.rows_left = count as u64;
         }
-        self.part.rows_left -= records.len() as u64;
-        self.pending.next = 0;
-        self.pending.text.clear();
-        self.pending.text.extend_from_slice(chunk.text(records));
-        self.pending.records.clear();
-        self.pending.records.extend_from_slice(records);
+        self.part.rows_left -= count as u64;
+        self.pending = first..first + count;
         Ok(true)
     }
 }

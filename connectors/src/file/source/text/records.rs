@@ -1,11 +1,12 @@
 //! Text cut into records: lines, or CSV records whose quoted values may hold line breaks.
 //!
 //! [`Chunks`] reads a stream piece by piece and hands out whole records with their positions. Where a piece ends depends on the
-//! text alone, not on how much a read returned.
+//! text and on where its part ends, not on how much a read returned.
 
 use crate::file::source::Layout;
 use crate::format::Format;
 use std::io::Read;
+use std::ops::Range;
 use std::sync::Arc;
 use waterclock_core::{ErrorKind, Result, ResultExt};
 
@@ -24,11 +25,6 @@ pub(crate) struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// Records and the text from the first of them on.
-    pub(crate) fn new(text: &'a [u8], records: &'a [Record]) -> Self {
-        Self { text, start: records.first().map_or(0, |record| record.start), records }
-    }
-
     /// The records; none of them is blank.
     pub(crate) fn records(&self) -> &'a [Record] {
         self.records
@@ -43,13 +39,20 @@ impl<'a> Chunk<'a> {
     }
 }
 
+/// How much is read at once behind the end of a part, where at most the rest of a record is wanted.
+const BEHIND_END: usize = 16 << 10;
+
 /// A stream of text in whole records.
 pub(crate) struct Chunks {
     reader: Box<dyn Read + Send>,
     name: Arc<str>,
     size: usize,
+    /// Where the records end that are wanted.
+    end: u64,
     /// What was read and not yet handed out begins at `consumed`.
     buffer: Vec<u8>,
+    /// Where in the buffer the newest chunk stands.
+    chunk: Range<usize>,
     consumed: usize,
     /// The position of the buffer's first byte.
     base: u64,
@@ -65,13 +68,20 @@ impl Chunks {
             reader,
             name,
             size: layout.settings.sizes.chunk,
+            end: u64::MAX,
             buffer: Vec::new(),
+            chunk: 0..0,
             consumed: 0,
             base: position,
             ended: false,
             boundaries: Boundaries::new(layout),
             records: Vec::new(),
         }
+    }
+
+    /// The same, where records that begin at this position or behind it are not wanted: some are handed out, and few are read.
+    pub(crate) fn until(self, end: u64) -> Self {
+        Self { end, ..self }
     }
 
     /// The position up to which the stream was handed out or passed over.
@@ -99,12 +109,12 @@ impl Chunks {
         loop {
             let whole = self.whole_records();
             if !self.records.is_empty() || (whole > self.consumed && self.ended) {
-                let (start, text) = (self.base + self.consumed as u64, self.consumed..whole);
+                self.chunk = self.consumed..whole;
                 self.consumed = whole;
                 if self.records.is_empty() {
                     continue;
                 }
-                return Ok(Some(Chunk { text: &self.buffer[text], start, records: &self.records }));
+                return Ok(Some(self.current()));
             }
             if self.ended {
                 return Ok(None);
@@ -113,14 +123,18 @@ impl Chunks {
         }
     }
 
+    /// What [`Self::next`] gave last.
+    pub(crate) fn current(&self) -> Chunk<'_> {
+        Chunk { text: &self.buffer[self.chunk.clone()], start: self.base + self.chunk.start as u64, records: &self.records }
+    }
+
     /// Reads on, until the buffer holds one more piece of the stream.
     fn fill(&mut self) -> Result<()> {
         self.buffer.drain(..self.consumed);
         self.base += self.consumed as u64;
         self.boundaries.shift(self.consumed);
         self.consumed = 0;
-        // A record longer than a piece is read in pieces that double, so that it is not searched over and over.
-        let wanted = self.size.max(self.buffer.len()).max(16) as u64;
+        let wanted = self.wanted();
         let read = (&mut self.reader).take(wanted).read_to_end(&mut self.buffer);
         let read = read.map_err(|error| failed(error, &self.name))?;
         self.ended = (read as u64) < wanted;
@@ -128,6 +142,15 @@ impl Chunks {
             self.consumed = 3;
         }
         Ok(())
+    }
+
+    /// How many bytes are read next.
+    fn wanted(&self) -> u64 {
+        let read = self.buffer.len();
+        let left = self.end.saturating_sub(self.base + read as u64);
+        // A record longer than a piece is read in pieces that double, so that it is not searched over and over.
+        let most = self.size.max(read).max(16) as u64;
+        most.min(left.saturating_add(BEHIND_END.max(read) as u64))
     }
 
     /// Finds the whole records of the buffer, and where they end in it.
@@ -246,5 +269,51 @@ fn push_trimmed(buffer: &[u8], start: usize, end: usize, base: u64, records: &mu
     let breaks = buffer[start..end].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     if start + breaks < end {
         records.push(Record { start: base + (start + breaks) as u64, end: base + end as u64 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::source::settings::Settings;
+    use crate::file::source::text::default_columns;
+    use proptest::prelude::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use waterclock_core::options::Options;
+
+    /// Counts what is read of it.
+    struct Counted(std::io::Cursor<Vec<u8>>, Arc<AtomicU64>);
+
+    impl Read for Counted {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let read = self.0.read(buffer)?;
+            self.1.fetch_add(read as u64, Ordering::Relaxed);
+            Ok(read)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_has_all_its_records_and_little_behind_its_end_is_read(
+            lengths in prop::collection::vec(1usize..40_000, 1..40), end in 1u64..400_000, chunk in 1usize..200_000,
+        ) {
+            let text: Vec<u8> = lengths.iter().flat_map(|&length| [vec![b'x'; length], vec![b'\n']].concat()).collect();
+            let starts = lengths.iter().scan(0, |at, &length| Some(std::mem::replace(at, *at + length as u64 + 1)));
+            let wanted: Vec<u64> = starts.filter(|&start| start < end).collect();
+            let mut settings = Settings::of_text(Format::Text, &mut Options::new("lines", Vec::new())).unwrap();
+            settings.sizes.chunk = chunk;
+            let layout = Layout::new(settings, default_columns()).unwrap();
+            let read = Arc::new(AtomicU64::new(0));
+            let reader = Box::new(Counted(std::io::Cursor::new(text), Arc::clone(&read)));
+            let mut chunks = Chunks::new(reader, 0, &layout, "x".into()).until(end);
+            let mut found = Vec::new();
+            while chunks.position() < end && let Some(chunk) = chunks.next().unwrap() {
+                found.extend(chunk.records().iter().map(|record| record.start).filter(|&start| start < end));
+            }
+            prop_assert_eq!(found, wanted);
+            // The last line is read in pieces that double.
+            let longest = *lengths.iter().max().unwrap() as u64;
+            prop_assert!(read.load(Ordering::Relaxed) <= end + 3 * longest + BEHIND_END as u64);
+        }
     }
 }
