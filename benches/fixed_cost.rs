@@ -1,5 +1,5 @@
 //! What a batch of one row costs from cut to commit, with fsync and without, beside the cost of an fsync on the same disk. Publication
-//! overlaps with the next batch and is measured apart.
+//! overlaps with the next batch and is measured apart. Behind that stands how the batches of one long run are spread.
 //!
 //! Nothing is removed before the end: where many files have just been removed, ext4 looks long for a place for the next one.
 
@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
+use waterclock_benches::number;
 use waterclock_benches::stream::{self, Settings};
 use waterclock_core::{ErrorKind, Result, ResultExt};
 use waterclock_scheduler::progress::Durations;
@@ -34,10 +35,32 @@ fn main() {
     });
     group.finish();
     criterion.final_summary();
+    tell_spread(places.path()).expect("batches of one row run");
+}
+
+/// The median and the 99th of 100 batches, from cut to commit.
+fn tell_spread(places: &Path) -> Result<()> {
+    let batches = number("WATERCLOCK_BENCH_BATCHES", 10, 5_000);
+    let mut out = io::stdout().lock();
+    for fsync in [true, false] {
+        let to_commit = |took: &Durations| took.cut_ms + took.run_ms + took.stage_ms + took.commit_ms;
+        let mut took: Vec<f64> = run(batches, fsync, places)?.iter().map(to_commit).collect();
+        took.sort_by(f64::total_cmp);
+        let of_100 = |percent: usize| took.get(took.len() * percent / 100).copied().unwrap_or(f64::NAN);
+        let (p50, p99, suffix) = (of_100(50), of_100(99), if fsync { "" } else { ", without fsync" });
+        let told = writeln!(out, "{batches} batches{suffix}: p50 {p50:.2} ms, p99 {p99:.2} ms, {:.1} times", p99 / p50);
+        told.or_error(ErrorKind::Unavailable, || "can't write the figures".into())?;
+    }
+    Ok(())
 }
 
 /// The time that so many batches spent in a part of their way.
 fn measure(batches: u64, fsync: bool, part: fn(&Durations) -> f64, places: &Path) -> Result<Duration> {
+    Ok(Duration::from_secs_f64(run(batches, fsync, places)?.iter().map(part).sum::<f64>() / 1e3))
+}
+
+/// What each of so many batches took.
+fn run(batches: u64, fsync: bool, places: &Path) -> Result<Vec<Durations>> {
     let root = prepare(batches, places).or_error(ErrorKind::Unavailable, || "can't make the bench's input".into())?;
     let sql = format!(
         "CREATE UNBOUNDED EXTERNAL TABLE t (k BIGINT) STORED AS JSON LOCATION '{0}/in/' OPTIONS ('max_files_per_batch' '1');
@@ -46,7 +69,7 @@ fn measure(batches: u64, fsync: bool, part: fn(&Durations) -> f64, places: &Path
         root.display()
     );
     let batches = stream::run(&sql, &root.join("checkpoint"), &Settings { fsync, ..Settings::default() })?;
-    Ok(Duration::from_secs_f64(batches.iter().map(|batch| part(&batch.durations)).sum::<f64>() / 1e3))
+    Ok(batches.iter().map(|batch| batch.durations).collect())
 }
 
 /// Files of one row.

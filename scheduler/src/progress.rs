@@ -65,7 +65,7 @@ pub struct SinkProgress {
 pub struct Durations {
     /// Naming the ranges of the batch.
     pub cut_ms: f64,
-    /// Reading, computing and writing.
+    /// Reading, computing and writing: since it was cut, or since the run of the batch before ended, whichever was later.
     pub run_ms: f64,
     /// Waiting until output and state are durable.
     pub stage_ms: f64,

@@ -5,7 +5,8 @@
 //! a layer that is to be merged, which is `Corrupt` if it is damaged or missing.
 //!
 //! Small changes stand inline in the record, as base64, so that a nearly empty batch writes no object of state. They and the newest of the
-//! other layers are kept in memory, so that a commit that merges reads nothing. Merging is planned by [`crate::protocol::compaction`]; large merges are done beside the batches by a [`Merger`].
+//! other layers are kept in memory, so that a commit that merges reads nothing. Merging is planned by [`crate::protocol::compaction`];
+//! large merges are done beside the batches by a [`Merger`].
 
 mod load;
 mod merger;
