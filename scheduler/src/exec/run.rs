@@ -16,6 +16,10 @@ use waterclock_core::sink::{Lane, LaneOutput, LaneWriter};
 use waterclock_core::time::Watermark;
 use waterclock_core::{Error, Result};
 
+/// The least work of a batch, in decoded bytes, for which the next one may begin while it runs: smaller ones are done sooner than another is
+/// cut, and would wait for that.
+const LEAST_WORK_AHEAD: usize = 1 << 20;
+
 /// A batch whose lanes may be under way. Dropping it leaves what it has staged to be collected.
 pub struct BegunBatch {
     shared: Arc<BatchShared>,
@@ -24,6 +28,8 @@ pub struct BegunBatch {
     source_of: Vec<usize>,
     /// For each source, whether it holds others back.
     idle: Vec<bool>,
+    /// The work of all splits, in decoded bytes.
+    work: usize,
     end_of_stream: bool,
 }
 
@@ -74,6 +80,7 @@ impl Executor {
 
     /// Runs a batch on the pool, and waits for it; `times` are those of the sources before it. When there is nothing more of it to begin,
     /// and workers would have to wait for its last lanes, `ahead` is asked for the next batch, whose first lanes then run; it is returned.
+    /// It is not asked where a batch is small.
     ///
     /// # Errors
     /// The first failure in the order of the rows. The operators' memory is of no use afterwards: drop this executor.
@@ -97,6 +104,8 @@ impl Executor {
             first_operator_lane: batch.source_of.len(),
         };
         let mut failed = None;
+        let is_small = batch.work < LEAST_WORK_AHEAD;
+        let mut ahead = || if is_small { None } else { ahead() };
         let begin = || ahead().and_then(|input| base.begin(input).map_err(|error| failed = Some(error)).ok());
         let source_of = batch.source_of;
         let next = run_lanes(base, &mut batch.lanes, begin, |result| gathered.merge(source_of[result.lane.0], result))?;
@@ -123,9 +132,10 @@ impl Base {
             uploads: self.uploads.clone(),
         });
         let idle = input.sources.iter().map(|source| source.idle).collect();
+        let work = input.sources.iter().flat_map(|source| &source.splits).map(|split| split.work_bytes()).sum();
         let lanes = self.lanes(input.sources)?;
         let source_of = lanes.iter().map(|lane| lane.source.index).collect();
-        Ok(BegunBatch { lanes: Lanes::new(Arc::clone(&shared), lanes), shared, source_of, idle, end_of_stream: input.end_of_stream })
+        Ok(BegunBatch { lanes: Lanes::new(Arc::clone(&shared), lanes), shared, source_of, idle, work, end_of_stream: input.end_of_stream })
     }
 
     /// The lanes of all sources: first of those that feed first inputs, so that others need not wait in memory.

@@ -169,8 +169,9 @@ impl Split for NumberSplit {
     fn held_bytes(&self) -> usize {
         8
     }
+    /// So much that the next batch begins while one runs.
     fn work_bytes(&self) -> usize {
-        8
+        2 << 20
     }
     fn fetch(self: Box<Self>) -> Result<Fetch> {
         Ok(Fetch::AtHand(Box::new(NumberMorsels(Some(self.values)))))
