@@ -127,7 +127,8 @@ impl Driver {
         }
     }
 
-    /// Runs batches until the trigger, a limit or a stop ends it. What was cut is committed and published when it returns without error.
+    /// Runs batches until the trigger, a limit or a stop ends it. What has run is committed and published when it returns without error. A
+    /// batch that was begun ahead of a stop is dropped: the next run cuts it again, and its opening collects what was staged for it.
     ///
     /// # Errors
     /// `Fenced` if another driver has taken over; else whatever the first thing was that failed. What was committed stays committed.
