@@ -1,6 +1,7 @@
 //! What the driver takes from the machine: time, random words, a thread to merge on, and the wish to stop. Injected, so that a run can be repeated.
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use waterclock_core::id::Nonce;
@@ -50,12 +51,23 @@ pub struct Seams {
     pub nonces: Arc<dyn Nonces>,
     /// What is done beside the batches.
     pub merging: Merging,
+    /// How many batches that have run may be staged, committed and published at once. With one, the order of these steps' storage operations
+    /// does not depend on time.
+    pub in_flight: NonZeroUsize,
 }
+
+/// One is published, one is committed, one is staged.
+const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 
 impl Seams {
     /// The machine's own clock and random numbers.
     pub fn system() -> Self {
-        Self { clock: Arc::new(SystemClock { start: Instant::now() }), nonces: Arc::new(RandomNonces), merging: Merging::default() }
+        Self {
+            clock: Arc::new(SystemClock { start: Instant::now() }),
+            nonces: Arc::new(RandomNonces),
+            merging: Merging::default(),
+            in_flight: IN_FLIGHT,
+        }
     }
 }
 

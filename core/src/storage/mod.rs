@@ -8,11 +8,15 @@
 //! Wrappers compose: a fault, a throttle or a lock is an [`ObjectStore`] around the store, put there
 //! with [`StorageBuilder::wrap`].
 
+mod conditional_put;
 mod location;
+mod removals;
 mod store;
 mod upload;
 
+pub use conditional_put::ConditionalPut;
 pub use location::Location;
+pub use removals::Removals;
 pub use store::{Access, Store, StoreOptions};
 pub use upload::{Upload, UploadHandle};
 

@@ -1,15 +1,14 @@
 //! An object store below a root, with calls that wait.
 
-use super::{Location, Storage, Upload, UploadHandle};
+use super::{ConditionalPut, Location, Storage, Upload, UploadHandle};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::memory::MemoryBudget;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use futures::future::join_all;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutPayload};
+use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutPayload};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -218,7 +217,7 @@ impl Store {
         self.optional("look at", path, self.wait(self.objects.head(path)))
     }
 
-    fn optional<T>(&self, doing: &str, path: &Path, result: object_store::Result<T>) -> Result<Option<T>> {
+    pub(super) fn optional<T>(&self, doing: &str, path: &Path, result: object_store::Result<T>) -> Result<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(StoreError::NotFound { .. }) => Ok(None),
@@ -226,11 +225,15 @@ impl Store {
         }
     }
 
+    /// Starts to put an object if there is none of that name.
+    pub fn begin_put_if_absent(&self, path: &Path, bytes: Bytes) -> ConditionalPut {
+        ConditionalPut::begin(self, path, bytes)
+    }
+
     /// Puts an object if there is none of that name. The store's own answer comes back, because a failure is no verdict: see the
     /// commit protocol.
     pub fn put_if_absent(&self, path: &Path, bytes: Bytes) -> object_store::Result<()> {
-        let put = self.objects.put_opts(path, PutPayload::from_bytes(bytes), PutMode::Create.into());
-        self.wait(put).map(|_| ())
+        self.begin_put_if_absent(path, bytes).wait()
     }
 
     /// Puts an object under a name that nobody else uses.
@@ -259,12 +262,6 @@ impl Store {
     /// Removes an object; one that is already gone is fine.
     pub fn delete(&self, path: &Path) -> Result<()> {
         self.optional("remove", path, self.wait(self.objects.delete(path))).map(|_| ())
-    }
-
-    /// Removes objects, side by side if it is not a local file system. Returns what became of each, in their order.
-    pub fn delete_all(&self, paths: &[Path]) -> Vec<Result<()>> {
-        let deleted = self.wait(join_all(paths.iter().map(|path| self.objects.delete(path))));
-        paths.iter().zip(deleted).map(|(path, deleted)| self.optional("remove", path, deleted).map(|_| ())).collect()
     }
 
     /// Moves an object within the store: a rename on a local file system, else a server-side copy after which the old one goes.

@@ -1,6 +1,9 @@
 //! What the committer knows of the log: the newest record, and what the next one must build on. Makes records; does no I/O.
+//!
+//! It goes on from a record that is only on its way: if that does not arrive, the ledger is thrown away with the thread that has it.
 
 use super::idleness::Idleness;
+use super::publisher::Marks;
 use crate::checkpoint::{Owner, Tables};
 use crate::exec::SourceOutput;
 use crate::protocol::collect::{self, RetainedObjects};
@@ -54,7 +57,7 @@ pub(super) struct Ledger {
     /// The live state, as of the newest batch.
     pub tables: Tables,
     /// How far each sink is known to be published.
-    pub published: BTreeMap<SinkId, BatchId>,
+    pub published: Marks,
     /// How many batches' state is kept.
     pub retain: NonZeroU64,
     /// The objects of state that are kept.
@@ -75,7 +78,7 @@ impl Ledger {
     pub fn record(&self, draft: &Draft, manifests: Vec<(SinkId, Manifest)>, tables: &Tables) -> Result<Record> {
         let parent = &self.parent.record;
         let sinks = manifests.into_iter().map(|(id, manifest)| {
-            let published = self.published.get(&id).copied();
+            let published = self.published.get(&id);
             (id, SinkRecord { manifest, published })
         });
         let operator = |(id, operator): &(OperatorId, DraftOperator)| {
@@ -150,7 +153,7 @@ impl Ledger {
         }
     }
 
-    /// The record is committed. Returns the objects of state that no batch which is kept needs.
+    /// The record is the newest. Returns the objects of state that no batch which is kept needs once it is committed.
     pub fn advance(&mut self, stored: Stored, mut tables: Tables) -> Vec<String> {
         tables.commit(stored.record.seq);
         let given_up = stored.record.batch().map(|batch| self.retained_objects.commit(batch)).unwrap_or_default();

@@ -6,8 +6,9 @@
 //!
 //! - [`settings`]: when to cut and when to end; [`pacer`]: the decisions; [`cutter`]: cuts, and makes batches of them.
 //! - [`open`]: taking over a job; [`recovery`]: what it is taken up from.
-//! - [`input`]: the sources; [`idleness`]: whether they hold others back; [`statics`]: tables that are read once. [`committer`]: the thread
-//!   that commits batch n while n+1 runs; [`ledger`]: what it writes.
+//! - [`input`]: the sources; [`idleness`]: whether they hold others back; [`statics`]: tables that are read once.
+//! - [`committer`]: the thread that stages and commits batches while later ones run; [`ledger`]: what it writes; [`publisher`]: the thread
+//!   that makes visible what was committed.
 
 mod committer;
 mod cutter;
@@ -16,6 +17,7 @@ mod input;
 mod ledger;
 mod open;
 mod pacer;
+mod publisher;
 mod recovery;
 mod settings;
 mod statics;
@@ -36,10 +38,11 @@ use crate::protocol::paths::Writer;
 use crate::protocol::record::{Record, Timings};
 use crate::seams::{Seams, Stop};
 use arrow::datatypes::SchemaRef;
-use committer::{Committer, Done, StagedOutput, Work, whole_ms};
+use committer::{Committer, StagedOutput, Work, whole_ms};
 use cutter::{CutBatch, Cutter, Next};
 use ledger::{Draft, DraftOperator, DraftSource, Ledger};
 use pacer::Pacer;
+use publisher::Done;
 use std::sync::Arc;
 use std::time::Duration;
 use waterclock_core::id::{BatchId, Seq, SinkId};
@@ -144,7 +147,7 @@ impl Driver {
         }
         let mut committer = Committer::start(self.log.clone(), ledger, &seams)?;
         let run = self.run_batches(stop, &mut committer);
-        // The batch that is being committed comes before the one that failed, so its failure goes first too.
+        // The batches that are being committed come before the one that failed, so their failure goes first too.
         let settled = self.settle(&mut committer);
         settled.and(run).map_err(|error| self.overtaken().unwrap_or(error))?;
         if !matches!(self.settings.trigger(), Trigger::Interval(_)) {
@@ -176,11 +179,12 @@ impl Driver {
     }
 
     /// Whether a failure is only the wake of another driver, which collects what this one staged. The batch that failed is the next one,
-    /// or the one before if that was being committed.
+    /// or one of those before that were being committed.
     fn overtaken(&self) -> Option<Error> {
-        let seqs = [Seq(self.writer.seq.0.saturating_sub(1)), self.writer.seq];
+        let oldest = self.writer.seq.0.saturating_sub(self.seams.in_flight.get() as u64);
+        let seqs = (oldest..=self.writer.seq.0).map(Seq);
         let read = |seq: Seq| self.log.read(seq).ok().flatten().map(|stored| stored.record);
-        let theirs = seqs.into_iter().filter_map(read).find(|record| record.epoch > self.writer.epoch)?;
+        let theirs = seqs.filter_map(read).find(|record| record.epoch > self.writer.epoch)?;
         Some(self.fenced(&theirs))
     }
 
@@ -194,7 +198,9 @@ impl Driver {
         loop {
             let wait = if begun.is_some() { Duration::ZERO } else { self.cutter.wait() };
             if wait > Duration::ZERO {
-                self.settle(committer)?;
+                while let Some(done) = committer.wait(self.cutter.wait())? {
+                    self.take(done)?;
+                }
                 clock.wait(stop, self.cutter.wait());
             }
             if stop.is_stopped() {
@@ -216,7 +222,10 @@ impl Driver {
             };
             let last = batch.batch.last;
             let (work, ahead) = self.run_batch(batch, stop)?;
-            self.settle(committer)?;
+            let room = |committer: &Committer| if committer.is_full() { Duration::MAX } else { Duration::ZERO };
+            while let Some(done) = committer.wait(room(committer))? {
+                self.take(done)?;
+            }
             committer.begin(work)?;
             if last {
                 return Ok(());
@@ -292,9 +301,16 @@ impl Driver {
         Work { draft, changes, outputs: staged.collect(), cut: took, run }
     }
 
-    /// Waits for the batch that is being committed, and lets the sources forget what only it needed.
+    /// Waits for the batches that are being committed.
     fn settle(&mut self, committer: &mut Committer) -> Result<()> {
-        let Some(Done { cuts, progress }) = committer.settle()? else { return Ok(()) };
+        while let Some(done) = committer.wait(Duration::MAX)? {
+            self.take(done)?;
+        }
+        Ok(())
+    }
+
+    /// Tells of a batch that is committed and published, and lets the sources forget what only it needed.
+    fn take(&mut self, Done { cuts, progress }: Done) -> Result<()> {
         for (input, cut) in self.cutter.inputs.iter_mut().zip(&cuts).filter(|(_, cut)| !cut.is_empty()) {
             input.source.acknowledge(cut).map_err(|error| error.within(format!("source '{}'", input.id)))?;
         }

@@ -4,9 +4,9 @@
 //! committed, which shuts out every earlier driver; only then sinks are claimed, what was committed is published to the end, and leftovers
 //! go.
 
-use super::committer::publish;
 use super::input::Input;
 use super::ledger::Ledger;
+use super::publisher::publish;
 use super::recovery::RecoveryPoint;
 use super::settings::{DriverSettings, Trigger};
 use super::statics;
@@ -199,7 +199,7 @@ impl Opening {
 
     /// Publishes what was committed and is not known to be published.
     fn publish(&self, recovery: &RecoveryPoint) -> Result<()> {
-        for record in recovery.unpublished(&self.log, self.outlets.iter().map(|outlet| &outlet.id))? {
+        for record in recovery.unpublished(&self.log)? {
             let Some(batch) = record.batch() else { continue };
             for outlet in &self.outlets {
                 if let Some(sink) = batch.sinks.get(&outlet.id) {
@@ -208,7 +208,7 @@ impl Opening {
                 }
             }
             for (id, sink) in batch.sinks.iter().filter(|(id, sink)| sink.manifest.rows > 0 && !self.has_outlet(id)) {
-                tracing::warn!(sink = %id, batch = %batch.batch, rows = sink.manifest.rows, "the sink is no longer part of the job; its last batch may be unpublished");
+                tracing::warn!(sink = %id, batch = %batch.batch, rows = sink.manifest.rows, "the sink is no longer part of the job; this batch of it may be unpublished");
             }
         }
         Ok(())
@@ -275,7 +275,7 @@ impl Opening {
         let executor = restored_executor(Arc::clone(&self.plan), &self.settings.executor, last.as_ref(), &tables, &loader)?;
         self.restore_inputs(last.as_ref(), &tables, &loader, &recent)?;
         let batch = last.as_ref().and_then(Record::batch);
-        let published = batch.iter().flat_map(|batch| batch.sinks.keys().map(|id| (id.clone(), batch.batch))).collect();
+        let published = batch.iter().flat_map(|batch| self.outlets.iter().map(|outlet| (outlet.id.clone(), batch.batch))).collect();
         let ledger = Ledger {
             published,
             tables,

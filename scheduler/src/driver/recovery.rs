@@ -73,11 +73,10 @@ impl RecoveryPoint {
     }
 
     /// The batches that are not known to be published everywhere, oldest first.
-    pub fn unpublished<'a>(&self, log: &Log, sinks: impl Iterator<Item = &'a SinkId>) -> Result<Vec<Record>> {
+    pub fn unpublished(&self, log: &Log) -> Result<Vec<Record>> {
         let Some(last) = &self.last else { return Ok(Vec::new()) };
-        let marks = |record: &Record, id: &SinkId| record.batch().and_then(|batch| batch.sinks.get(id)).map(|sink| sink.published);
-        let oldest = sinks.filter_map(|id| marks(last, id)).map(|published| published.map_or(0, |batch| batch.0 + 1)).min();
-        let Some(oldest) = oldest else { return Ok(Vec::new()) };
+        let sinks = last.batch().into_iter().flat_map(|batch| batch.sinks.values());
+        let Some(oldest) = sinks.map(|sink| sink.published.map_or(0, |batch| batch.0 + 1)).min() else { return Ok(Vec::new()) };
         let mut records = vec![last.clone()];
         while let Some(previous) = records.last().and_then(|record| record.batch()?.previous)
             && previous.batch.0 >= oldest

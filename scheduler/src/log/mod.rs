@@ -1,8 +1,8 @@
 //! The commit log in a store: numbered records, each put once, if absent.
 //!
-//! What flows in: records. What flows out: records, verified. Atomic is one thing, [`Log::append`]: afterwards the record's number is
-//! taken, by this record or by another's. What can fail: the store, which is `Unavailable`; a record that is damaged or missing, which is
-//! `Corrupt` and named.
+//! What flows in: records. What flows out: records, verified. Atomic is one thing, the put of an [`Append`]: afterwards the record's
+//! number is taken, by this record or by another's. What can fail: the store, which is `Unavailable`; a record that is damaged or missing,
+//! which is `Corrupt` and named.
 
 mod identity;
 #[cfg(test)]
@@ -16,13 +16,15 @@ use crate::protocol::invariants::{self, Step};
 use crate::protocol::paths;
 use crate::protocol::record::Record;
 use crate::protocol::resolve::{Verdict, resolve};
+use bytes::Bytes;
+use crossbeam::channel::{Receiver, Select};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStoreExt};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use waterclock_core::id::Seq;
-use waterclock_core::storage::Store;
+use waterclock_core::storage::{ConditionalPut, Store};
 use waterclock_core::{Error, ErrorKind, Result};
 
 /// How often a record is put, or its fate looked up, before the driver gives up. The store retries by itself before it answers.
@@ -145,30 +147,82 @@ impl Log {
     /// Puts a record under its number, and finds out whether it is the one that stands there.
     ///
     /// # Errors
-    /// `Unavailable` if the store does not say: whether the record is committed shows at the next start.
+    /// As for [`Prepared::of`] and [`Append::wait`].
     pub fn append(&self, record: &Record) -> Result<Appended> {
+        self.begin_append(Prepared::of(record)?).wait()
+    }
+
+    /// Starts to put a record under its number.
+    pub fn begin_append(&self, record: Prepared) -> Append {
+        let put = self.store.begin_put_if_absent(&paths::commit(record.stored.record.seq), record.bytes.clone());
+        Append { log: self.clone(), record, put }
+    }
+}
+
+/// A record as it will stand in the log, if it will.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What its bytes say.
+    pub stored: Stored,
+    bytes: Bytes,
+}
+
+impl Prepared {
+    /// Encodes a record.
+    ///
+    /// # Errors
+    /// `Internal` or `Corrupt` if it can't be written, or what was written can't be read again.
+    pub fn of(record: &Record) -> Result<Self> {
         let bytes = envelope::encode(record)?;
-        let path = paths::commit(record.seq);
-        let mine = envelope::decode(&bytes)?;
-        let mut failure = match self.store.put_if_absent(&path, bytes.clone()) {
+        Ok(Self { stored: envelope::decode(&bytes)?, bytes })
+    }
+}
+
+/// A record on its way to its number.
+#[derive(Debug)]
+pub struct Append {
+    log: Log,
+    record: Prepared,
+    put: ConditionalPut,
+}
+
+impl Append {
+    /// Waits until either its put has ended or the other channel is ready, and returns whether it is the former: at once where nothing
+    /// happens before it is waited for.
+    pub fn ends_before<T>(&self, other: &Receiver<T>) -> bool {
+        let Some(ended) = self.put.ended() else { return true };
+        let mut first = Select::new();
+        let of_put = first.recv(ended);
+        first.recv(other);
+        first.ready() == of_put
+    }
+
+    /// Waits until the number is taken, and finds out by which record.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store does not say: whether the record is committed shows at the next start.
+    pub fn wait(self) -> Result<Appended> {
+        let Self { log, record: Prepared { stored: mine, bytes }, put } = self;
+        let (seq, path) = (mine.record.seq, paths::commit(mine.record.seq));
+        let mut failure = match put.wait() {
             Ok(()) => return Ok(Appended::Mine(mine)),
-            Err(cause) => self.store.error("write", &path, cause),
+            Err(cause) => log.store.error("write", &path, cause),
         };
         for _ in 0..ATTEMPTS {
-            match self.read(record.seq) {
+            match log.read(seq) {
                 Ok(found) => match resolve(&mine, found)? {
                     Verdict::Mine => return Ok(Appended::Mine(mine)),
                     Verdict::Theirs(theirs) => return Ok(Appended::Theirs(*theirs)),
-                    Verdict::Absent => match self.store.put_if_absent(&path, bytes.clone()) {
+                    Verdict::Absent => match log.store.put_if_absent(&path, bytes.clone()) {
                         Ok(()) => return Ok(Appended::Mine(mine)),
-                        Err(cause) => failure = self.store.error("write", &path, cause),
+                        Err(cause) => failure = log.store.error("write", &path, cause),
                     },
                 },
                 Err(error) if error.kind() == ErrorKind::Unavailable => failure = error,
                 Err(error) => return Err(error),
             }
         }
-        Err(failure.within(format!("record {} may or may not be committed, which the next start finds out", record.seq)))
+        Err(failure.within(format!("record {seq} may or may not be committed, which the next start finds out")))
     }
 }
 

@@ -1,10 +1,11 @@
-//! A store around a store, in which a chosen operation fails, before or after its effect.
+//! A store around a store, in which a chosen operation fails, before or after its effect, or waits for another one.
 //!
 //! Operations are counted over all stores that share a [`Faults`]. Each call of the store is one: a put, a read, a listing, a removal, a
 //! copy, a rename, and each part and the end of a multipart upload. A run without a fault tells how many there are; then each can be
 //! made to fail in turn, in a run of its own.
 
 use async_trait::async_trait;
+use futures::channel::oneshot;
 use futures::stream::{BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{
@@ -42,12 +43,26 @@ struct State {
     fault: Option<Fault>,
     operations: Vec<String>,
     hit: bool,
+    held: Vec<Held>,
+}
+
+/// An operation that waits.
+#[derive(Debug)]
+struct Held {
+    operation: String,
+    until: String,
+    wake: Option<oneshot::Sender<()>>,
 }
 
 impl Faults {
     /// Starts to count anew, with a fault or none.
     pub fn arm(&self, fault: Option<Fault>) {
         *self.lock() = State { fault, ..State::default() };
+    }
+
+    /// Lets the first operation that begins with these words wait until one has begun that begins with the others.
+    pub fn hold(&self, operation: &str, until: &str) {
+        self.lock().held.push(Held { operation: operation.into(), until: until.into(), wake: None });
     }
 
     /// The operations since the last [`arm`](Self::arm), in words.
@@ -67,7 +82,11 @@ impl Faults {
     fn count(&self, operation: &str, path: &str) -> Option<Effect> {
         let mut state = self.lock();
         let number = state.operations.len() as u64;
-        state.operations.push(format!("{operation} {path}"));
+        let words = format!("{operation} {path}");
+        for held in state.held.iter_mut().filter(|held| words.starts_with(&held.until)) {
+            held.wake.take();
+        }
+        state.operations.push(words);
         let effect = match state.fault {
             Some(fault) if fault.at == number => Some(fault.effect),
             Some(fault) if fault.dead && fault.at < number => Some(Effect::Before),
@@ -77,8 +96,25 @@ impl Faults {
         effect
     }
 
+    /// What an operation has to wait for.
+    fn held(&self, words: &str) -> Option<oneshot::Receiver<()>> {
+        let State { held, operations, .. } = &mut *self.lock();
+        let held = held.iter_mut().find(|held| words.starts_with(&held.operation))?;
+        if operations.iter().any(|operation| operation.starts_with(&held.until)) {
+            return None;
+        }
+        let (wake, woken) = oneshot::channel();
+        held.wake = Some(wake);
+        Some(woken)
+    }
+
     async fn run<T>(&self, operation: &str, path: &str, act: impl Future<Output = Result<T>>) -> Result<T> {
-        match self.count(operation, path) {
+        let effect = self.count(operation, path);
+        if let Some(woken) = self.held(&format!("{operation} {path}")) {
+            // It is woken by the end of the other side.
+            let _ = woken.await;
+        }
+        match effect {
             None => act.await,
             Some(Effect::Before) => Err(injected(operation, path)),
             Some(Effect::After) => act.await.and_then(|_| Err(injected(operation, path))),

@@ -1,9 +1,9 @@
 //! Files as a sink: a directory, or a prefix in a bucket, that holds only committed files.
 //!
 //! What flows in: rows, per lane. While the batch runs each lane writes one file below `_staged/`, in a directory of this driver's own.
-//! Publication moves each file to its final name, `<batch>-<part>.<extension>`, by a rename (a server-side copy on object stores). Nothing
-//! here is atomic but the single move: which files belong to a batch is decided by the commit record, and the moves are repeated until all
-//! are done.
+//! Publication moves each file to its final name, `<batch>-<part>.<extension>`, by a rename (on object stores a server-side copy, behind which
+//! the staged object is removed while the next batch goes on). Nothing here is atomic but the single move: which files belong to a batch is
+//! decided by the commit record, and the moves are repeated until all are done.
 //!
 //! A staged file that is missing has been moved already. Where the published one is missing too, an earlier driver may have published it,
 //! and a reader may have taken it away: that is told, and no error. Only for what this driver has staged itself is it `Corrupt`, for that
@@ -35,7 +35,7 @@ use waterclock_core::id::{BatchId, Epoch};
 use waterclock_core::memory::MemoryBudget;
 use waterclock_core::options::Options;
 use waterclock_core::sink::{Attempt, Lane, LaneOutput, LaneWriter, Manifest, Owner, Sink, SinkContext, SinkMode, StagedFile, Staging};
-use waterclock_core::storage::{Access, Location, Storage, Store, StoreOptions};
+use waterclock_core::storage::{Access, Location, Removals, Storage, Store, StoreOptions};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// Moves of one batch under way at once.
@@ -50,6 +50,8 @@ struct FileSink {
     opened: OnceLock<(Store, SchemaRef)>,
     /// Where this driver stages, once it has.
     staged_by: Mutex<Option<String>>,
+    /// Staged objects of which there is a published copy.
+    removals: Removals,
 }
 
 /// The sink of a table of files.
@@ -61,7 +63,8 @@ pub fn file_sink(table: &TableDefinition, options: &mut Options, context: &Conne
     let store_options = options.take_store_options();
     let options = FileOptions::take(format, options).map_err(|error| error.within(format!("table '{}'", table.name)))?;
     let (location, storage) = (table.location.clone(), context.storage.clone());
-    Ok(Arc::new(FileSink { location, format, store_options, options, storage, opened: OnceLock::new(), staged_by: Mutex::default() }))
+    let (opened, staged_by, removals) = (OnceLock::new(), Mutex::default(), Removals::default());
+    Ok(Arc::new(FileSink { location, format, store_options, options, storage, opened, staged_by, removals }))
 }
 
 impl FileSink {
@@ -128,7 +131,12 @@ impl Sink for FileSink {
         let (store, _) = self.opened()?;
         let moves = manifest.files.iter().map(|file| async move { self.settle(batch, file, publish(store, file).await?) });
         let moves = futures::stream::iter(moves).buffer_unordered(CONCURRENT_MOVES).try_collect();
-        if manifest.files.len() > 1 { store.storage().wait(moves) } else { store.wait(moves) }
+        let moved: Result<()> = if manifest.files.len() > 1 { store.storage().wait(moves) } else { store.wait(moves) };
+        moved?;
+        if store.local_root().is_none() {
+            self.removals.begin(store, manifest.files.iter().map(|file| Path::from(file.staged.as_str())).collect());
+        }
+        Ok(())
     }
 
     fn collect(&self, current: Epoch) -> Result<()> {
@@ -160,11 +168,15 @@ enum Published {
     Gone(String),
 }
 
-/// Moves one file. What is there already was moved before.
+/// Moves one file, or copies it where nothing can be moved. What is there already was moved before.
 async fn publish(store: &Store, file: &StagedFile) -> Result<Published> {
     let Some(published) = &file.published else { return Ok(Published::Visible) };
     let (from, to) = (Path::from(file.staged.as_str()), Path::from(published.as_str()));
-    match store.objects().rename(&from, &to).await {
+    let moved = match store.local_root() {
+        Some(_) => store.objects().rename(&from, &to).await,
+        None => store.objects().copy(&from, &to).await,
+    };
+    match moved {
         Ok(()) => return Ok(Published::Visible),
         Err(StoreError::NotFound { .. }) => {}
         Err(cause) => return Err(store.error("publish", &to, cause)),

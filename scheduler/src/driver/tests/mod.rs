@@ -4,6 +4,7 @@ mod damage;
 mod ends;
 mod fencing;
 mod looks;
+mod overlap;
 mod replayed;
 mod spooled;
 mod support;

@@ -351,6 +351,7 @@ pub(super) struct World {
     pub rows_per_batch: u64,
     pub dead_letter: bool,
     pub merging: Merging,
+    pub in_flight: NonZeroUsize,
 }
 
 /// Remembers the progress.
@@ -375,7 +376,8 @@ impl World {
         let storage =
             Storage::builder().fsync(false).wrap(move |_, inner| Arc::new(FaultStore::new(inner, wrapped.clone()))).start().unwrap();
         let numbers = Numbers::Below(Arc::new(Mutex::new(end)));
-        Self { storage, faults, numbers, root: root.into(), modulo: 3, rows_per_batch: 10, dead_letter: false, merging: Merging::default() }
+        let Seams { merging, in_flight, .. } = Seams::system();
+        Self { storage, faults, numbers, root: root.into(), modulo: 3, rows_per_batch: 10, dead_letter: false, merging, in_flight }
     }
 
     fn location(&self, name: &str) -> Location {
@@ -439,7 +441,7 @@ impl World {
     }
 
     pub fn open(&self, settings: DriverSettings) -> Result<Driver> {
-        let seams = Seams { merging: self.merging, ..Seams::system() };
+        let seams = Seams { merging: self.merging, in_flight: self.in_flight, ..Seams::system() };
         Driver::open(self.job(), settings, self.checkpoint(), seams, Arc::new(Seen::default()))
     }
 
