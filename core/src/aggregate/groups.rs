@@ -37,6 +37,10 @@ pub(super) struct Groups {
     before: HashMap<u32, Option<OwnedRow>>,
     /// The key columns that were last asked for: what a batch changed is emitted, and then checkpointed.
     decoded: RefCell<Option<(Vec<u32>, Vec<ArrayRef>)>>,
+    /// The results likewise, for most states are nothing else.
+    evaluated: RefCell<Option<(Vec<u32>, Vec<ArrayRef>)>>,
+    /// Whether this batch removed a slot.
+    has_removed: bool,
 }
 
 impl Groups {
@@ -50,11 +54,14 @@ impl Groups {
             new: Vec::new(),
             before: HashMap::new(),
             decoded: RefCell::new(None),
+            evaluated: RefCell::new(None),
+            has_removed: false,
         })
     }
 
-    /// The slot of each row's key.
+    /// The slot of each row's key, for rows that are about to be taken.
     fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+        self.evaluated.take();
         let mut new = Vec::new();
         let slots = &mut self.slots;
         let interned = self.keys.intern(keys, rows, &mut || {
@@ -133,6 +140,9 @@ impl Groups {
 
     /// Slots that this batch changed and that are still there.
     pub(super) fn changed(&self) -> Vec<u32> {
+        if !self.has_removed {
+            return self.changed.clone();
+        }
         self.changed.iter().copied().filter(|slot| self.keys.contains(*slot)).collect()
     }
 
@@ -168,11 +178,15 @@ impl Groups {
     }
 
     pub(super) fn results(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        self.slots.evaluate(slots)
+        let results = self.slots.evaluate(slots)?;
+        self.evaluated.replace(Some((slots.to_vec(), results.clone())));
+        Ok(results)
     }
 
     pub(super) fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        self.slots.state(slots)
+        let evaluated = self.evaluated.borrow();
+        let results = evaluated.as_ref().filter(|(of, _)| of == slots).map(|(_, results)| results.as_slice());
+        self.slots.state(slots, results)
     }
 
     pub(super) fn take_added(&mut self) -> Result<Vec<(usize, Vec<u32>, ArrayRef)>> {
@@ -192,13 +206,17 @@ impl Groups {
         }
         self.new.clear();
         self.decoded.take();
+        self.evaluated.take();
         self.before.clear();
+        self.has_removed = false;
     }
 
     /// Forgets a group. Its slot is used again in the next batch at the earliest.
     pub(super) fn remove(&mut self, slot: u32) {
         self.keys.remove(slot);
         self.decoded.take();
+        self.evaluated.take();
+        self.has_removed = true;
         self.slots.release(slot);
     }
 
@@ -211,6 +229,8 @@ impl Groups {
 
     /// Takes groups back. Returns the slot of each row.
     pub(super) fn restore(&mut self, keys: &[ArrayRef], rows: usize, state: &[ArrayRef]) -> Result<Vec<u32>> {
+        self.keys.reserve(rows);
+        self.slots.reserve(rows);
         let (slots, _) = self.intern(keys, rows)?;
         self.slots.restore(&slots, state)?;
         Ok(slots)

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Whether calls are worked on side by side for so many rows: where few groups, or one, take all rows, nothing else could be.
 pub(super) fn is_worth_dividing(rows: usize, calls: usize) -> bool {
@@ -99,6 +100,13 @@ impl Slots {
         slot
     }
 
+    /// Makes room for so many more slots.
+    pub(super) fn reserve(&mut self, slots: usize) {
+        if self.used + slots > self.room {
+            self.resize(self.used + slots);
+        }
+    }
+
     fn resize(&mut self, room: usize) {
         self.room = room;
         for call in &mut self.calls {
@@ -170,11 +178,16 @@ impl Slots {
         Ok(())
     }
 
-    /// The state of the calls without DISTINCT, in columns.
-    pub(super) fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    /// The state of the calls without DISTINCT, in columns. `results` are the results of these slots, if they are known: most states are
+    /// nothing else.
+    pub(super) fn state(&self, slots: &[u32], results: Option<&[ArrayRef]>) -> Result<Vec<ArrayRef>> {
         let mut columns = Vec::new();
-        for call in self.calls.iter().filter(|call| call.distinct.is_none()) {
-            columns.extend(call.accumulator.state(slots)?);
+        for (index, call) in self.calls.iter().enumerate().filter(|(_, call)| call.distinct.is_none()) {
+            match (call.accumulator.parts(slots)?, results) {
+                (Some(parts), _) => columns.extend(parts),
+                (None, Some(results)) => columns.push(Arc::clone(&results[index])),
+                (None, None) => columns.push(call.accumulator.evaluate(slots)?),
+            }
         }
         Ok(columns)
     }

@@ -8,8 +8,8 @@ use super::flow::guarded;
 use super::lane::{Combining, Exchange, Exchanged};
 use super::restored::{divide_layers, whole_tables};
 use super::{OperatorOutput, RestoredOperator};
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::{concat, concat_batches};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -148,6 +148,7 @@ fn combine(table: StateTable, changes: &[StateLayer]) -> Result<StateLayer> {
     let combining = || format!("combining changes of the state table '{}'", table.name);
     let schema = changes[0].rows.schema();
     let rows = concat_batches(&schema, changes.iter().map(|change| &change.rows)).or_error(ErrorKind::Internal, combining)?;
-    let removed = changes.iter().flat_map(|change| change.removed.iter()).collect();
+    let removed: Vec<&dyn Array> = changes.iter().map(|change| &change.removed as &dyn Array).collect();
+    let removed = concat(&removed).or_error(ErrorKind::Internal, combining)?.as_boolean().clone();
     Ok(StateLayer { table, rows, removed })
 }

@@ -162,7 +162,7 @@ impl Accumulator for Adapter {
         Ok(())
     }
 
-    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn parts(&self, slots: &[u32]) -> Result<Option<Vec<ArrayRef>>> {
         let fields = self.function.state_fields().or_error(ErrorKind::Internal, || self.failed())?;
         let states = slots.iter().map(|&slot| self.state_of(slot)).collect::<Result<Vec<_>>>()?;
         let column = |index: usize| {
@@ -172,7 +172,7 @@ impl Accumulator for Adapter {
             ScalarValue::iter_to_array(states.iter().map(|state| state[index].clone())).or_error(ErrorKind::Internal, || self.failed())
         };
         let state = (0..fields.len()).map(column).collect::<Result<_>>()?;
-        self.with_orderings(state, |index, _| format!("order_{index}"))
+        self.with_orderings(state, |index, _| format!("order_{index}")).map(Some)
     }
 
     fn latest_arrival(&self) -> i64 {

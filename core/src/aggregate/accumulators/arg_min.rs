@@ -106,13 +106,13 @@ impl Accumulator for ArgMin {
         self.order.is_none()
     }
 
-    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn parts(&self, slots: &[u32]) -> Result<Option<Vec<ArrayRef>>> {
         let mut columns = self.decode(&self.value, slots, |(_, value)| value)?;
         if let Some(order) = &self.order {
             columns.extend(self.decode(order, slots, |(order, _)| order)?);
         }
         columns.push(flags(slots.iter().map(|&slot| self.least[slot as usize].is_some())));
-        Ok(columns)
+        Ok(Some(columns))
     }
 
     fn latest_arrival(&self) -> i64 {

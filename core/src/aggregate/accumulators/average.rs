@@ -42,11 +42,11 @@ impl Accumulator for Average {
         Ok(())
     }
 
-    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn parts(&self, slots: &[u32]) -> Result<Option<Vec<ArrayRef>>> {
         let own = || slots.iter().map(|&slot| self.sums[slot as usize]);
         let sums: Float64Array = own().map(|(sum, _)| Some(sum)).collect();
         let counts: Int64Array = own().map(|(_, count)| Some(count)).collect();
-        Ok(vec![Arc::new(sums), Arc::new(counts)])
+        Ok(Some(vec![Arc::new(sums), Arc::new(counts)]))
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {

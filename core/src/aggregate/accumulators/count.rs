@@ -46,6 +46,6 @@ impl Accumulator for Count {
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        Ok(Arc::new(slots.iter().map(|&slot| Some(self.counts[slot as usize])).collect::<Int64Array>()))
+        Ok(Arc::new(Int64Array::from_iter_values(slots.iter().map(|&slot| self.counts[slot as usize]))))
     }
 }

@@ -1,11 +1,10 @@
 //! min and max of numbers and times.
 
 use super::Accumulator;
-use super::columns::{column, each, typed};
+use super::columns::{column, each, gathered, typed};
 use crate::error::Result;
-use arrow::array::{ArrayRef, ArrowNativeTypeOp, PrimitiveArray};
+use arrow::array::{ArrayRef, ArrowNativeTypeOp};
 use arrow::datatypes::{ArrowPrimitiveType, DataType};
-use std::sync::Arc;
 
 /// The least or greatest value, in Arrow's total order of numbers; null without a value.
 pub(super) struct MinMax<T: ArrowPrimitiveType> {
@@ -57,7 +56,6 @@ impl<T: ArrowPrimitiveType> Accumulator for MinMax<T> {
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let value = |&slot: &u32| self.seen[slot as usize].then(|| self.values[slot as usize]);
-        Ok(Arc::new(slots.iter().map(value).collect::<PrimitiveArray<T>>().with_data_type(self.data_type.clone())))
+        Ok(gathered::<T>(slots, &self.values, &self.seen, &self.data_type))
     }
 }

@@ -50,9 +50,17 @@ pub(super) trait Accumulator: Send {
         false
     }
 
-    /// The states of slots; that of most is their result.
+    /// The states of slots where they are more than their results; none if the state is the result.
+    fn parts(&self, _slots: &[u32]) -> Result<Option<Vec<ArrayRef>>> {
+        Ok(None)
+    }
+
+    /// The states of slots.
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.evaluate(slots)?])
+        match self.parts(slots)? {
+            Some(parts) => Ok(parts),
+            None => Ok(vec![self.evaluate(slots)?]),
+        }
     }
 
     /// The greatest number of a row, by arrival, that any state holds.

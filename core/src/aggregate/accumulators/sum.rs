@@ -1,11 +1,10 @@
 //! sum of integers, decimals, doubles and durations.
 
 use super::Accumulator;
-use super::columns::{column, each, typed};
-use crate::error::{Error, ErrorKind, Result, ResultExt};
-use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, PrimitiveArray};
+use super::columns::{column, each, gathered, typed};
+use crate::error::{Error, Result};
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, DecimalType};
-use std::sync::Arc;
 
 /// Whether a type has room for a value.
 type Fits<T> = Box<dyn Fn(<T as ArrowPrimitiveType>::Native) -> bool + Send>;
@@ -32,24 +31,26 @@ impl<T: ArrowPrimitiveType> Sum<T> {
         Self { data_type: data_type.clone(), fits: None, sums: Vec::new(), seen: Vec::new() }
     }
 
-    fn too_small(data_type: &DataType) -> String {
+    #[cold]
+    fn too_small(data_type: &DataType) -> Error {
         let wider = match data_type {
             DataType::Decimal256(..) => "CAST what is summed to DOUBLE",
             DataType::Duration(_) => "sum a number instead, such as date_part('epoch', ...)",
             _ => "CAST what is summed to a wider type, such as DECIMAL(38, 0) or DOUBLE",
         };
-        format!("a sum does not fit into {data_type}; {wider}")
+        Error::bad_data(format!("a sum does not fit into {data_type}; {wider}"))
     }
 
     fn add(&mut self, slots: &[u32], values: &ArrayRef) -> Result<()> {
         let data_type = &self.data_type;
         each(slots, typed::<T>(values)?, |slot, value| {
-            let sum = match self.seen[slot] {
-                true => self.sums[slot].add_checked(value).or_error(ErrorKind::BadData, || Self::too_small(data_type))?,
-                false => value,
+            let sum = match self.seen[slot].then(|| self.sums[slot].add_checked(value)) {
+                None => value,
+                Some(Ok(sum)) => sum,
+                Some(Err(cause)) => return Err(Self::too_small(data_type).caused_by(cause)),
             };
             if self.fits.as_ref().is_some_and(|fits| !fits(sum)) {
-                return Err(Error::new(ErrorKind::BadData, Self::too_small(data_type)));
+                return Err(Self::too_small(data_type));
             }
             self.sums[slot] = sum;
             self.seen[slot] = true;
@@ -83,7 +84,6 @@ impl<T: ArrowPrimitiveType> Accumulator for Sum<T> {
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let sums: PrimitiveArray<T> = slots.iter().map(|&slot| self.seen[slot as usize].then(|| self.sums[slot as usize])).collect();
-        Ok(Arc::new(sums.with_data_type(self.data_type.clone())))
+        Ok(gathered::<T>(slots, &self.sums, &self.seen, &self.data_type))
     }
 }

@@ -78,12 +78,12 @@ impl Accumulator for Variance {
         Ok(())
     }
 
-    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn parts(&self, slots: &[u32]) -> Result<Option<Vec<ArrayRef>>> {
         let own = || slots.iter().map(|&slot| self.moments[slot as usize]);
         let counts: Int64Array = own().map(|moments| Some(moments.count)).collect();
         let means: Float64Array = own().map(|moments| Some(moments.mean)).collect();
         let squares: Float64Array = own().map(|moments| Some(moments.squares)).collect();
-        Ok(vec![Arc::new(counts), Arc::new(means), Arc::new(squares)])
+        Ok(Some(vec![Arc::new(counts), Arc::new(means), Arc::new(squares)]))
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {

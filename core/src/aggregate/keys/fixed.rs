@@ -6,6 +6,10 @@ use std::hash::BuildHasher;
 
 /// The byte of a slot that has no key here; no key has it.
 const FREE: u8 = u8::MAX;
+/// So many keys are looked up side by side.
+const BLOCK: usize = 512;
+/// No slot.
+const NONE: u32 = u32::MAX;
 
 /// A key. Equal if all of it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +41,34 @@ impl<const N: usize> FixedKeys<N> {
             Some(slot) => *slot,
             None => self.insert(key, hash, allocate()),
         }
+    }
+
+    /// The slots of keys, the same as one after the other. In a table that is larger than the caches most of the time goes into waiting for
+    /// memory: so the table is asked for many keys before any slot's key is compared, and many waits become one.
+    pub(super) fn intern_all<K>(&mut self, keys: &[K], key: impl Fn(&K) -> FixedKey<N>, allocate: &mut dyn FnMut() -> u32) -> Vec<u32> {
+        let mut slots = Vec::with_capacity(keys.len());
+        let (mut hashes, mut likely) = ([0; BLOCK], [NONE; BLOCK]);
+        for block in keys.chunks(BLOCK) {
+            hashes.iter_mut().zip(block).for_each(|(hash, of)| *hash = self::hash(&self.hasher, key(of)));
+            for (slot, hash) in likely.iter_mut().zip(&hashes[..block.len()]) {
+                // The first entry with these bits of the hash, which is nearly always the key's.
+                *slot = self.table.find(*hash, |_| true).copied().unwrap_or(NONE);
+            }
+            slots.extend(block.iter().zip(likely).map(|(of, slot)| {
+                let key = key(of);
+                let is_it = self.words.get(slot as usize) == Some(&key.words) && self.tags[slot as usize] == key.tag;
+                if is_it { slot } else { self.intern(key, &mut *allocate) }
+            }));
+        }
+        slots
+    }
+
+    /// Makes room for so many more keys.
+    pub(super) fn reserve(&mut self, keys: usize) {
+        let Self { hasher, table, words, tags } = self;
+        table.reserve(keys, |slot| hash(hasher, FixedKey { tag: tags[*slot as usize], words: words[*slot as usize] }));
+        words.reserve(keys);
+        tags.reserve(keys);
     }
 
     #[inline(never)]

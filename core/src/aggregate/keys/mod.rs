@@ -24,6 +24,9 @@ pub(super) trait KeyTable: Send {
     /// `BadData` for a key of 4 GiB or more.
     fn intern(&mut self, columns: &[ArrayRef], rows: usize, allocate: &mut dyn FnMut() -> u32) -> Result<Vec<u32>>;
 
+    /// So many new keys are to come: those of stored state.
+    fn reserve(&mut self, _keys: usize) {}
+
     /// Forgets the key of a slot.
     fn remove(&mut self, slot: u32);
 
@@ -99,6 +102,7 @@ impl KeyTable for OneKey {
 mod tests {
     use super::*;
     use arrow::array::{Float64Array, Int32Array, StringArray, TimestampMicrosecondArray};
+    use arrow::compute::concat;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::sync::Arc;
@@ -175,6 +179,30 @@ mod tests {
                 format!("{:?}", table.columns(&slots).unwrap())
             };
             prop_assert_eq!(sorted(&mut keys.iter()), sorted(&mut keys.iter().rev()));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// New ones among them, several times, and ones that are known.
+        #[test]
+        fn many_keys_at_once_get_the_slots_that_they_get_one_by_one(
+            known in prop::collection::vec((prop::option::of(-20i32..20), prop::option::of(-20i64..20)), 0..300),
+            rows in prop::collection::vec((prop::option::of(-20i32..20), prop::option::of(-20i64..20)), 0..1_200),
+            kind in prop::sample::select(vec![Kind::Number, Kind::Numbers, Kind::Text, Kind::Bytes]),
+        ) {
+            let types: Vec<DataType> = columns((None, None), kind).iter().map(|column| column.data_type().clone()).collect();
+            let (mut at_once, mut one_by_one) = (key_table(&types).unwrap(), key_table(&types).unwrap());
+            let (mut free, mut free_alone) = (0.., 0..);
+            for keys in [known, rows] {
+                let each: Vec<Vec<ArrayRef>> = keys.iter().map(|key| columns(*key, kind)).collect();
+                let column = |index: usize| concat(&each.iter().map(|key| key[index].as_ref()).collect::<Vec<_>>()).unwrap();
+                let together: Vec<ArrayRef> = if keys.is_empty() { continue } else { (0..types.len()).map(column).collect() };
+                let slots = at_once.intern(&together, keys.len(), &mut || free.next().unwrap()).unwrap();
+                let alone = each.iter().flat_map(|key| one_by_one.intern(key, 1, &mut || free_alone.next().unwrap()).unwrap());
+                prop_assert_eq!(slots, alone.collect::<Vec<u32>>());
+            }
         }
     }
 }

@@ -25,8 +25,12 @@ impl<const N: usize> NumberTable<N> {
 
 impl<const N: usize> KeyTable for NumberTable<N> {
     fn intern(&mut self, columns: &[ArrayRef], _: usize, allocate: &mut dyn FnMut() -> u32) -> Result<Vec<u32>> {
-        let fixed = |key: NumberKey<N>| FixedKey { tag: key.nulls, words: key.values.map(|value| value as u64) };
-        Ok(number_keys::<N>(columns)?.into_iter().map(|key| self.keys.intern(fixed(key), allocate)).collect())
+        let fixed = |key: &NumberKey<N>| FixedKey { tag: key.nulls, words: key.values.map(|value| value as u64) };
+        Ok(self.keys.intern_all(&number_keys::<N>(columns)?, fixed, allocate))
+    }
+
+    fn reserve(&mut self, keys: usize) {
+        self.keys.reserve(keys);
     }
 
     fn remove(&mut self, slot: u32) {
