@@ -103,10 +103,17 @@ pub struct Checksum(String);
 impl Checksum {
     /// The checksum of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
+        Self::of_pieces([bytes])
+    }
+
+    /// The checksum of the bytes of all pieces together.
+    pub fn of_pieces<B: AsRef<[u8]>>(pieces: impl IntoIterator<Item = B>) -> Self {
         use sha2::Digest;
+        let mut hasher = sha2::Sha256::new();
+        pieces.into_iter().for_each(|piece| hasher.update(piece));
         let mut text = String::with_capacity(71);
         text.push_str("sha256:");
-        for byte in sha2::Sha256::digest(bytes) {
+        for byte in hasher.finalize() {
             text.push_str(&format!("{byte:02x}"));
         }
         Self(text)
@@ -127,5 +134,7 @@ mod tests {
     fn a_checksum_is_what_sha256sum_prints() {
         let expected = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Checksum::of(b"").to_string(), expected);
+        let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Checksum::of_pieces(["a", "", "bc"]).to_string(), expected);
     }
 }

@@ -6,7 +6,7 @@ use super::{StateLayer, StateTable};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use bytes::Bytes;
@@ -26,7 +26,7 @@ impl StateLayer {
     /// `Internal` if that column does not fit the rows.
     pub fn to_batch(&self) -> Result<RecordBatch> {
         let mut fields: Vec<Arc<Field>> = self.rows.schema().fields().to_vec();
-        fields.push(Arc::new(Field::new(REMOVED, DataType::Boolean, false)));
+        fields.push(removed_field());
         let mut columns = self.rows.columns().to_vec();
         columns.push(Arc::new(self.removed.clone()) as ArrayRef);
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
@@ -51,18 +51,54 @@ impl StateLayer {
 
 /// The layer as an Arrow IPC file.
 pub fn encode_layer(layer: &StateLayer) -> Result<Bytes> {
-    let failed = || format!("encoding the state table '{}'", layer.table.name);
-    let mut metadata =
-        HashMap::from([(TABLE.to_owned(), layer.table.name.clone()), (KEY_COLUMNS.to_owned(), layer.table.key_columns.to_string())]);
-    metadata.extend(layer.table.expires.map(|column| (EXPIRES.to_owned(), column.to_string())));
-    let batch = layer.to_batch()?;
-    let schema = Arc::new(Schema::new_with_metadata(batch.schema().fields().clone(), metadata));
-    let batch = batch.with_schema(Arc::clone(&schema)).or_error(ErrorKind::Internal, failed)?;
-    let mut bytes = Vec::new();
-    let mut writer = FileWriter::try_new(&mut bytes, &schema).or_error(ErrorKind::Internal, failed)?;
-    writer.write(&batch).and_then(|()| writer.finish()).or_error(ErrorKind::Internal, failed)?;
-    drop(writer);
-    Ok(Bytes::from(bytes))
+    let mut encoder = LayerEncoder::new(&layer.table, &layer.rows.schema())?;
+    encoder.write(layer)?;
+    encoder.finish()
+}
+
+/// A layer as such a file, part by part.
+pub(super) struct LayerEncoder {
+    schema: SchemaRef,
+    writer: FileWriter<Vec<u8>>,
+}
+
+impl LayerEncoder {
+    /// A layer whose rows have these columns.
+    pub(super) fn new(table: &StateTable, columns: &Schema) -> Result<Self> {
+        let mut metadata = HashMap::from([(TABLE.to_owned(), table.name.clone()), (KEY_COLUMNS.to_owned(), table.key_columns.to_string())]);
+        metadata.extend(table.expires.map(|column| (EXPIRES.to_owned(), column.to_string())));
+        let mut fields: Vec<Arc<Field>> = columns.fields().to_vec();
+        fields.push(removed_field());
+        let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
+        let writer = FileWriter::try_new(Vec::new(), &schema);
+        let writer = writer.or_error(ErrorKind::Internal, || format!("encoding the state table '{}'", table.name))?;
+        Ok(Self { schema, writer })
+    }
+
+    /// Puts rows of the layer behind those that were written before.
+    pub(super) fn write(&mut self, part: &StateLayer) -> Result<()> {
+        let failed = || format!("encoding the state table '{}'", part.table.name);
+        let rows = part.to_batch()?.with_schema(Arc::clone(&self.schema)).or_error(ErrorKind::Internal, failed)?;
+        let size: usize = rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+        // Bytes of validity come to what the columns have, and the footer.
+        self.writer.get_mut().reserve(size + size / 8 + (4 << 10));
+        self.writer.write(&rows).or_error(ErrorKind::Internal, failed)
+    }
+
+    /// The bytes of what was written since the last time.
+    pub(super) fn take(&mut self) -> Bytes {
+        Bytes::from(std::mem::take(self.writer.get_mut()))
+    }
+
+    /// The rest of the bytes.
+    pub(super) fn finish(mut self) -> Result<Bytes> {
+        self.writer.finish().or_error(ErrorKind::Internal, || "encoding a layer of state".into())?;
+        Ok(self.take())
+    }
+}
+
+fn removed_field() -> Arc<Field> {
+    Arc::new(Field::new(REMOVED, DataType::Boolean, false))
 }
 
 /// Reads what [`encode_layer`] wrote.

@@ -16,11 +16,12 @@ mod number_key;
 
 pub use codec::{decode_layer, encode_layer};
 pub use key::{KEY_GROUPS, KeyGroup, canonical_key, key_groups};
-pub use merge::merge;
+pub use merge::{EncodedLayer, merge, merge_encoded};
 pub(crate) use number_key::{NumberKey, are_numbers, number_columns, number_keys};
 
 use crate::time::Timestamp;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::max;
 use arrow::datatypes::TimestampMicrosecondType;
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,7 @@ impl StateLayer {
 
     /// A layer in which no key went.
     pub fn upserts(table: StateTable, rows: RecordBatch) -> Self {
-        let removed = BooleanArray::from(vec![false; rows.num_rows()]);
+        let removed = BooleanArray::from(BooleanBuffer::new_unset(rows.num_rows()));
         Self { table, rows, removed }
     }
 }

@@ -53,6 +53,34 @@ pub(crate) fn number_keys<const N: usize>(columns: &[ArrayRef]) -> Result<Vec<Nu
     Ok(keys)
 }
 
+/// Columns that keys are made of, in which each row's key can be looked up.
+pub(crate) struct NumberKeys<const N: usize>([Int64Array; N]);
+
+impl<const N: usize> NumberKeys<N> {
+    /// Of the first N columns, which are of [the types of number keys](are_numbers).
+    pub(crate) fn of(columns: &[ArrayRef]) -> Result<Self> {
+        let mut numbers = [(); N].map(|()| Int64Array::new_null(0));
+        for (numbers, column) in numbers.iter_mut().zip(columns) {
+            *numbers = convert(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone();
+        }
+        Ok(Self(numbers))
+    }
+
+    /// The key of a row.
+    #[inline]
+    pub(crate) fn get(&self, row: usize) -> NumberKey<N> {
+        let mut key = NumberKey { nulls: 0, values: [0; N] };
+        for (index, numbers) in self.0.iter().enumerate() {
+            if numbers.is_null(row) {
+                key.nulls |= 1 << index;
+            } else {
+                key.values[index] = numbers.value(row);
+            }
+        }
+        key
+    }
+}
+
 /// The columns of these types that keys were made of.
 pub(crate) fn number_columns<const N: usize>(keys: &[NumberKey<N>], types: &[DataType]) -> Result<Vec<ArrayRef>> {
     let column = |(index, data_type): (usize, &DataType)| {

@@ -12,11 +12,12 @@ use crate::protocol::record::{LayerPlace, LayerRef};
 use crate::seams::Merging;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use waterclock_core::id::Checksum;
-use waterclock_core::state::{StateLayer, encode_layer, merge};
+use waterclock_core::state::{EncodedLayer, StateLayer, merge_encoded};
 use waterclock_core::time::Watermark;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -188,24 +189,23 @@ fn try_run(loader: &Loader, request: &Request, is_stopped: &AtomicBool) -> Resul
         }
         loaded.push(layer.load_stored(&key.0, loader)?);
     }
-    let merged = merge(&loaded, *is_oldest, *watermark)?;
-    drop(loaded);
-    if stopped() {
+    let Some(EncodedLayer { pieces, rows, expires_at }) = merge_encoded(loaded, *is_oldest, *watermark, &|| !stopped())? else {
         return Ok(None);
-    }
-    let bytes = encode_layer(&merged)?;
+    };
     let reference = LayerRef {
         table: key.1.clone(),
-        rows: merged.rows.num_rows() as u64,
-        bytes: bytes.len() as u64,
-        checksum: Checksum::of(&bytes),
-        expires_at: merged.expires_at(),
+        rows,
+        bytes: pieces.iter().map(|piece| piece.len() as u64).sum(),
+        checksum: Checksum::of_pieces(&pieces),
+        expires_at,
         place: LayerPlace::Object(path.to_string()),
     };
     if stopped() {
         return Ok(None);
     }
-    loader.store().put(path, bytes)?;
+    let store = loader.store();
+    let put = store.objects().put(path, PutPayload::from_iter(pieces));
+    store.wait(put).map_err(|cause| store.error("write", path, cause))?;
     tracing::debug!(owner = %key.0, table = key.1.name, layers = layers.len(), bytes = reference.bytes, "layers of state were merged");
     Ok(Some((LiveLayer { reference, held: None }, path.clone())))
 }
