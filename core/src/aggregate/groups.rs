@@ -77,7 +77,7 @@ impl Groups {
         self.take(keys, rows, |slots, of_rows| slots.update(of_rows, inputs))
     }
 
-    /// Takes groups, each once, with the states of their aggregates. Returns the slots that are new.
+    /// Takes groups with the states of their aggregates, a group several times only if these are exact. Returns the slots that are new.
     pub(super) fn merge(&mut self, keys: &[ArrayRef], rows: usize, state: &[ArrayRef]) -> Result<Vec<u32>> {
         self.take(keys, rows, |slots, of_rows| slots.restore(of_rows, state))
     }
@@ -220,6 +220,12 @@ impl Groups {
         self.slots.release(slot);
     }
 
+    /// Makes room for so many groups.
+    pub(super) fn reserve(&mut self, groups: usize) {
+        self.keys.reserve(groups);
+        self.slots.reserve(groups);
+    }
+
     /// Adds all groups of another table of the same shape.
     pub(super) fn absorb(&mut self, other: &Self) -> Result<()> {
         let theirs = other.keys.slots();
@@ -229,8 +235,7 @@ impl Groups {
 
     /// Takes groups back. Returns the slot of each row.
     pub(super) fn restore(&mut self, keys: &[ArrayRef], rows: usize, state: &[ArrayRef]) -> Result<Vec<u32>> {
-        self.keys.reserve(rows);
-        self.slots.reserve(rows);
+        self.reserve(rows);
         let (slots, _) = self.intern(keys, rows)?;
         self.slots.restore(&slots, state)?;
         Ok(slots)

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 const LENGTH: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
-fn window_fields() -> Fields {
+/// The fields of a window.
+pub(crate) fn window_fields() -> Fields {
     Fields::from(vec![Field::new("start", Timestamp::DATA_TYPE, true), Field::new("end", Timestamp::DATA_TYPE, true)])
 }
 

@@ -10,7 +10,7 @@ mod functions;
 mod reach;
 mod spec;
 
-pub(crate) use functions::{WindowFunction, WindowPart, is_window_type, window_functions, window_part};
+pub(crate) use functions::{WindowFunction, WindowPart, is_window_type, window_fields, window_functions, window_part};
 pub(crate) use reach::check_times;
 pub(crate) use spec::MOST_WINDOWS;
 pub use spec::{Window, WindowSpec};

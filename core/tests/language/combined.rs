@@ -93,10 +93,11 @@ proptest! {
         which in 0..GROUPINGS.len() + OTHERS.len(),
         batches in prop::collection::vec(prop::collection::vec(row(), 0..60), 1..5),
         rows in 1usize..40,
+        gathered: bool,
         restarts: bool,
     ) {
         let statements = statements(which);
-        let run = |combined| run(Running::new(&statements).in_pieces(Pieces { rows, combined }), &batches, restarts);
+        let run = |combined| run(Running::new(&statements).in_pieces(Pieces { rows, combined, gathered }), &batches, restarts);
         let ((expected, late, _), (found, found_late, _)) = (run(false), run(true));
         prop_assert_eq!(found, expected, "{}", statements);
         prop_assert_eq!(found_late, late, "{}", statements);
@@ -108,7 +109,7 @@ fn rows_are_combined_where_keys_repeat_and_states_add_up() {
     let row = |id: i64| Row { a: Some(id % 3), s: Some("x"), f: Some(0.1), seconds: Some(id % 20) };
     let repeating: Vec<Row> = (0..200).map(row).collect();
     let combined = |statements: &str, rows: &[Row]| {
-        let pieces = Pieces { rows: 200, combined: true };
+        let pieces = Pieces { rows: 200, combined: true, gathered: false };
         run(Running::new(statements).in_pieces(pieces), &[rows.to_vec()], false).2
     };
     for which in 0..GROUPINGS.len() {

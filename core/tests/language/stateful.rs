@@ -29,6 +29,8 @@ pub struct Pieces {
     pub rows: usize,
     /// Whether they are combined where they can be.
     pub combined: bool,
+    /// Whether combined ones that follow each other are handed over as one.
+    pub gathered: bool,
 }
 
 /// One task per operator.
@@ -61,7 +63,7 @@ impl Running {
             (node, Stateful { operator, layers: BTreeMap::new(), watermark: Watermark::Unknown, late_rows: 0 })
         };
         let operators = (0..plan.nodes.len()).filter(stateful).map(new).collect();
-        Self { plan, operators, batch: 0, pieces: Pieces { rows: usize::MAX, combined: false }, combined: 0 }
+        Self { plan, operators, batch: 0, pieces: Pieces { rows: usize::MAX, combined: false, gathered: false }, combined: 0 }
     }
 
     /// The same with rows handed over in pieces.
@@ -171,7 +173,16 @@ impl Pieces {
             let combined = combiner.as_ref().and_then(|combiner| combiner.combine(&halves));
             combined.map_or((piece, false), |combined| (combined, true))
         };
-        (0..rows.num_rows()).step_by(self.rows).map(piece).collect()
+        let mut pieces: Vec<(RecordBatch, bool)> = Vec::new();
+        for (rows, is_combined) in (0..rows.num_rows()).step_by(self.rows).map(piece) {
+            match pieces.last_mut() {
+                Some((before, true)) if is_combined && self.gathered => {
+                    *before = concat_batches(&rows.schema(), [&*before, &rows]).unwrap()
+                }
+                _ => pieces.push((rows, is_combined)),
+            }
+        }
+        pieces
     }
 }
 

@@ -201,25 +201,41 @@ impl BatchShared {
         self.exchanges.get(&(node, port)).is_some_and(|exchange| exchange.combining.is_some())
     }
 
-    /// Divides rows of one input among the operator's tasks.
-    pub(super) fn divide(&self, node: NodeId, port: Port, rows: &[RecordBatch]) -> Result<Exchanged> {
-        let exchange = self.exchanges.get(&(node, port)).zip(rows.first());
-        let (exchange, first) = exchange.ok_or_else(|| Error::internal("rows for an operator that the plan has no exchange for"))?;
+    fn exchange(&self, node: NodeId, port: Port) -> Result<&Exchange> {
+        self.exchanges.get(&(node, port)).ok_or_else(|| Error::internal("rows for an operator that the plan has no exchange for"))
+    }
+
+    /// Rows that stand for those of one input; none where they go on as they are.
+    pub(super) fn combine(&self, node: NodeId, port: Port, rows: &[RecordBatch]) -> Option<RecordBatch> {
+        let combining = self.exchanges.get(&(node, port))?.combining.as_ref()?;
         // A function that panics in the combiner does so again where the operator calls it, and there it is told.
-        let combine = |combiner: &dyn Combiner| catch_unwind(AssertUnwindSafe(|| combiner.combine(rows))).ok().flatten();
-        let combined = exchange.combining.as_ref().and_then(|by| Some((combine(by.combiner.as_ref())?, &by.keys)));
-        let is_combined = combined.is_some();
-        let by_task = match combined {
-            Some((rows, keys)) => partition(&rows, keys, exchange.tasks)?,
-            None => {
-                let together = match rows {
-                    [one] => one.clone(),
-                    several => concat_batches(first.schema_ref(), several).or_error(ErrorKind::Internal, || "gathering rows".into())?,
-                };
-                partition(&together, &exchange.keys, exchange.tasks)?
-            }
-        };
-        Ok(Exchanged { node, port, by_task, is_combined })
+        catch_unwind(AssertUnwindSafe(|| combining.combiner.combine(rows))).ok().flatten()
+    }
+
+    /// Divides rows of one input among the operator's tasks, combined if that makes them fewer.
+    pub(super) fn divide(&self, node: NodeId, port: Port, rows: &[RecordBatch]) -> Result<Exchanged> {
+        if let Some(combined) = self.combine(node, port, rows) {
+            return self.divide_combined(node, port, &[combined]);
+        }
+        let exchange = self.exchange(node, port)?;
+        let by_task = partition(&together(rows)?, &exchange.keys, exchange.tasks)?;
+        Ok(Exchanged { node, port, by_task, is_combined: false })
+    }
+
+    /// Divides combined rows of one input among the operator's tasks.
+    pub(super) fn divide_combined(&self, node: NodeId, port: Port, rows: &[RecordBatch]) -> Result<Exchanged> {
+        let exchange = self.exchange(node, port)?;
+        let combining = exchange.combining.as_ref().ok_or_else(|| Error::internal("combined rows for an operator without a combiner"))?;
+        let by_task = partition(&together(rows)?, &combining.keys, exchange.tasks)?;
+        Ok(Exchanged { node, port, by_task, is_combined: true })
+    }
+}
+
+fn together(rows: &[RecordBatch]) -> Result<RecordBatch> {
+    match rows {
+        [one] => Ok(one.clone()),
+        [first, ..] => concat_batches(first.schema_ref(), rows).or_error(ErrorKind::Internal, || "gathering rows".into()),
+        [] => Err(Error::internal("no rows to divide among tasks")),
     }
 }
 

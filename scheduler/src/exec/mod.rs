@@ -8,12 +8,13 @@
 //! - [`lane`]: the task: decode, check, push through the fused [`flow`], into the lane's writers.
 //! - [`coordinator`]: starts lanes in order, fetches ahead within the memory budget, and merges what they leave in order. While the last
 //!   lanes of a batch run, the first of the next may: they need nothing of the batch before.
-//! - [`exchange`], [`keyed`]: rows that change hands by key group, and the operators behind.
+//! - [`exchange`], [`keyed`]: rows that change hands by key group, and the operators behind. [`emitted`]: what these emit, on its way.
 //!
 //! IMPORTANT: lanes, the division of keys and all merges are functions of the plan and the cut. The number of threads decides only what
 //! happens at the same time. That is why the output is the same, bit for bit, at any number of threads.
 
 mod coordinator;
+mod emitted;
 mod event_time;
 mod exchange;
 mod flow;

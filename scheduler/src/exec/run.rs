@@ -1,12 +1,11 @@
 //! One batch, from splits to staged lanes and changed state.
 
 use super::coordinator::{Lanes, PlannedLane, run_lanes};
-use super::flow::{BoundTransforms, Flow, Receiver, Target};
+use super::emitted::Emitted;
+use super::flow::{BoundTransforms, Flow, Target};
 use super::keyed::{KeyedOperator, TaskOutput};
 use super::lane::{BatchShared, Exchanged, LaneResult, LaneSource, write};
 use super::{Base, BatchFailure, BatchInput, BatchOutput, Executor, OperatorOutput, SourceInput, SourceOutput, SourceTime, lanes};
-use arrow::array::RecordBatch;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use waterclock_core::id::OperatorId;
@@ -230,31 +229,15 @@ impl Gathered<'_> {
         self.emit(node, outputs)
     }
 
-    /// Sends what tasks emitted on its way: transforms side by side, deliveries in the order of the tasks.
+    /// Sends what tasks emitted on its way.
     fn emit(&mut self, node: NodeId, outputs: Vec<TaskOutput>) -> Result<()> {
         let (flows, shared) = (&self.base.flows, &self.shared);
-        let push = |output: TaskOutput| {
-            let mut ends = Ends::default();
-            for (port, rows) in output {
-                if let Some(flow) = flows.get(&Upstream { node, port }) {
-                    flow.push(rows, &shared.transforms, &mut ends)?;
-                }
-            }
-            Ok(ends.0)
-        };
-        let delivered: Vec<Vec<(Target, RecordBatch)>> =
-            self.base.pool.install(|| outputs.into_par_iter().map(push).collect::<Result<_>>())?;
-        let mut exchanged: BTreeMap<(NodeId, Port), Vec<RecordBatch>> = BTreeMap::new();
-        for (target, rows) in delivered.into_iter().flatten() {
-            match target {
-                Target::Sink(sink) => {
-                    let lane = Lane(self.first_operator_lane + node.0);
-                    write(self.writers.entry(node).or_default(), &self.shared.sinks, lane, sink, &rows)?;
-                }
-                Target::Exchange(to, port) => exchanged.entry((to, port)).or_default().push(rows),
-            }
+        let emitted = self.base.pool.install(|| Emitted::of(node, outputs, flows, shared))?;
+        let lane = Lane(self.first_operator_lane + node.0);
+        for (sink, rows) in emitted.sinks {
+            write(self.writers.entry(node).or_default(), &self.shared.sinks, lane, sink, &rows)?;
         }
-        exchanged.into_iter().try_for_each(|((to, port), rows)| self.receive(self.shared.divide(to, port, &rows)?))
+        emitted.exchanged.into_iter().try_for_each(|exchanged| self.receive(exchanged))
     }
 
     /// Lets the watermarks flow through the plan: each operator takes the rest of its rows, advances and emits, before the next.
@@ -321,17 +304,6 @@ impl Gathered<'_> {
                 self.sinks[sink].push(writer.finish()?);
             }
         }
-        Ok(())
-    }
-}
-
-/// Gathers rows at the ends of a flow.
-#[derive(Default)]
-struct Ends(Vec<(Target, RecordBatch)>);
-
-impl Receiver for Ends {
-    fn deliver(&mut self, target: Target, rows: RecordBatch) -> Result<()> {
-        self.0.push((target, rows));
         Ok(())
     }
 }

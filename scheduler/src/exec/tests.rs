@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use waterclock_core::id::{BatchId, SinkId, SourceId};
-use waterclock_core::operator::{Operator, OperatorFactory, Output, Port, Transform};
+use waterclock_core::operator::{Combiner, Operator, OperatorFactory, Output, Port, Transform};
 use waterclock_core::plan::{Node, PlannedSink, PlannedSource, TimeBound};
 use waterclock_core::sink::{Lane, LaneWriter, Manifest, SinkMode, SinkSettings};
 use waterclock_core::source::{
@@ -145,6 +145,75 @@ impl Operator for Counting {
             let (keys, counts) = (layer.rows.column(0).as_primitive::<Int64Type>(), layer.rows.column(1).as_primitive::<Int64Type>());
             self.0.extend(keys.values().iter().copied().zip(counts.values().iter().copied()));
         }
+        Ok(())
+    }
+}
+
+/// The sum of all values, and how many combined rows it was made of.
+#[derive(Debug)]
+struct Totals;
+
+#[derive(Default)]
+struct Total {
+    sum: i64,
+    combined: i64,
+}
+
+fn sum(batch: &RecordBatch) -> i64 {
+    batch.column(0).as_primitive::<Int64Type>().values().iter().sum()
+}
+
+impl Combiner for Totals {
+    fn keys(&self) -> Vec<Arc<dyn PhysicalExpr>> {
+        Vec::new()
+    }
+    fn combine(&self, batches: &[RecordBatch]) -> Option<RecordBatch> {
+        Some(rows(&[batches.iter().map(sum).sum()]))
+    }
+}
+
+impl OperatorFactory for Totals {
+    fn keys(&self) -> Vec<Vec<Arc<dyn PhysicalExpr>>> {
+        vec![Vec::new()]
+    }
+    fn combiner(&self, _: Port) -> Option<Arc<dyn Combiner>> {
+        Some(Arc::new(Totals))
+    }
+    fn outputs(&self) -> Vec<SchemaRef> {
+        vec![schema()]
+    }
+    fn create(&self) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(Total::default()))
+    }
+    fn fingerprint(&self) -> String {
+        "totals".into()
+    }
+    fn describe(&self) -> String {
+        "totals".into()
+    }
+}
+
+impl Operator for Total {
+    fn process(&mut self, _: Port, batch: RecordBatch, _: &mut Output) -> Result<()> {
+        self.sum += sum(&batch);
+        Ok(())
+    }
+    fn process_combined(&mut self, _: Port, batch: RecordBatch, _: &mut Output) -> Result<()> {
+        self.sum += sum(&batch);
+        self.combined += batch.num_rows() as i64;
+        Ok(())
+    }
+    fn advance(&mut self, _: Port, watermark: Watermark, _: &BatchContext, output: &mut Output) -> Result<Watermark> {
+        output.emit(Port(0), rows(&[self.sum, self.combined]));
+        Ok(watermark)
+    }
+    fn next_timer(&self) -> Option<Timestamp> {
+        None
+    }
+    fn checkpoint(&mut self) -> Result<Vec<StateLayer>> {
+        Ok(Vec::new())
+    }
+    fn restore(&mut self, _: &[StateLayer], _: Watermark) -> Result<()> {
         Ok(())
     }
 }
@@ -285,6 +354,19 @@ fn a_panic_names_operator_and_batch() {
 fn a_panic_in_a_reader_is_an_error() {
     let (_, output) = run(&mut executor(&plan(1, vec![]), 2, 64), &[vec![vec![1], vec![i64::MIN]]]);
     assert!(matches!(output, Err(BatchFailure::Error(error)) if error.to_string().contains("asked to panic")));
+}
+
+#[test]
+fn what_each_task_emits_is_combined_by_itself_where_it_is_much() {
+    let plan = plan(1, vec![NodeKind::Operator(Arc::new(Counts)), NodeKind::Operator(Arc::new(Totals))]);
+    for (values, combined) in [(0, 0), (1_600, 1), (40_000, exchange::TASKS as i64)] {
+        let sum = (0..values).map(|value| value * 1_000 + 1).sum();
+        for threads in [1, 3] {
+            let (memory, output) = run(&mut executor(&plan, threads, 1 << 20), &[vec![(0..values).collect()]]);
+            output.unwrap();
+            assert_eq!(memory.values(), [sum, combined], "{values} values, {threads} threads");
+        }
+    }
 }
 
 proptest! {

@@ -1,20 +1,23 @@
 //! From keys to slots, and back: the hash tables of tables of groups.
 //!
-//! Keys of one or two [numbers](numbers) are compared as they are, so are keys of one [text](texts); all others as [bytes](encoded), in
-//! arrow's row format.
+//! Keys of one or two [numbers](numbers) are compared as they are, so are keys of one [text](texts) or [window](windows); all others as
+//! [bytes](encoded), in arrow's row format.
 
 mod encoded;
 mod fixed;
 mod numbers;
 mod texts;
+mod windows;
 
 use crate::error::{Error, Result};
 use crate::state::are_numbers;
+use crate::window::is_window_type;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use encoded::EncodedKeys;
 use numbers::NumberTable;
 use texts::Texts;
+use windows::Windows;
 
 /// Keys, each with a slot. Null equals null, and negative zero equals zero.
 pub(super) trait KeyTable: Send {
@@ -24,7 +27,7 @@ pub(super) trait KeyTable: Send {
     /// `BadData` for a key of 4 GiB or more.
     fn intern(&mut self, columns: &[ArrayRef], rows: usize, allocate: &mut dyn FnMut() -> u32) -> Result<Vec<u32>>;
 
-    /// So many new keys are to come: those of stored state.
+    /// So many new keys are to come: those of stored state, or of other tables.
     fn reserve(&mut self, _keys: usize) {}
 
     /// Forgets the key of a slot.
@@ -59,6 +62,7 @@ pub(super) fn key_table(types: &[DataType]) -> Result<Box<dyn KeyTable>> {
         [_] if are_numbers(types.iter()) => Box::new(NumberTable::<1>::new(types)),
         [_, _] if are_numbers(types.iter()) => Box::new(NumberTable::<2>::new(types)),
         [DataType::Utf8] => Box::new(Texts::default()),
+        [window] if is_window_type(window) => Box::new(Windows::default()),
         _ => Box::new(EncodedKeys::new(types)?),
     })
 }
@@ -101,7 +105,9 @@ impl KeyTable for OneKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Float64Array, Int32Array, StringArray, TimestampMicrosecondArray};
+    use crate::window::window_fields;
+    use arrow::array::{Float64Array, Int32Array, StringArray, StructArray, TimestampMicrosecondArray};
+    use arrow::buffer::NullBuffer;
     use arrow::compute::concat;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -115,6 +121,7 @@ mod tests {
         Number,
         Numbers,
         Text,
+        Window,
         Bytes,
     }
 
@@ -127,6 +134,11 @@ mod tests {
             Kind::Number => vec![Arc::new(Int32Array::from(vec![number]))],
             Kind::Numbers => vec![Arc::new(Int32Array::from(vec![first])), Arc::new(TimestampMicrosecondArray::from(vec![second]))],
             Kind::Text => vec![Arc::new(StringArray::from(vec![text]))],
+            Kind::Window => {
+                let bound = |time: Option<i64>| Arc::new(TimestampMicrosecondArray::from(vec![time])) as ArrayRef;
+                let nulls = (first.is_none() && second.is_none()).then(|| NullBuffer::new_null(1));
+                vec![Arc::new(StructArray::new(window_fields(), vec![bound(first.map(i64::from)), bound(second)], nulls))]
+            }
             Kind::Bytes => vec![Arc::new(Float64Array::from(vec![first.map(f64::from)])), Arc::new(StringArray::from(vec![text]))],
         }
     }
@@ -135,7 +147,7 @@ mod tests {
         #[test]
         fn it_is_a_map_from_keys_to_slots(
             steps in prop::collection::vec((prop::option::of(-2i32..2), prop::option::of(-2i64..2), any::<bool>()), 0..120),
-            kind in prop::sample::select(vec![Kind::Number, Kind::Numbers, Kind::Text, Kind::Bytes]),
+            kind in prop::sample::select(vec![Kind::Number, Kind::Numbers, Kind::Text, Kind::Window, Kind::Bytes]),
         ) {
             let types: Vec<DataType> = columns((None, None), kind).iter().map(|column| column.data_type().clone()).collect();
             let (mut table, mut model) = (key_table(&types).unwrap(), BTreeMap::<Vec<String>, (Key, u32)>::new());
@@ -165,7 +177,7 @@ mod tests {
         #[test]
         fn sorting_goes_by_keys(
             keys in prop::collection::btree_set((prop::option::of(-5i32..5), prop::option::of(-5i64..5)), 1..30),
-            kind in prop::sample::select(vec![Kind::Number, Kind::Numbers, Kind::Text, Kind::Bytes]),
+            kind in prop::sample::select(vec![Kind::Number, Kind::Numbers, Kind::Text, Kind::Window, Kind::Bytes]),
         ) {
             let types: Vec<DataType> = columns((None, None), kind).iter().map(|column| column.data_type().clone()).collect();
             let sorted = |keys: &mut dyn Iterator<Item = &Key>| {
@@ -190,7 +202,7 @@ mod tests {
         fn many_keys_at_once_get_the_slots_that_they_get_one_by_one(
             known in prop::collection::vec((prop::option::of(-20i32..20), prop::option::of(-20i64..20)), 0..300),
             rows in prop::collection::vec((prop::option::of(-20i32..20), prop::option::of(-20i64..20)), 0..1_200),
-            kind in prop::sample::select(vec![Kind::Number, Kind::Numbers, Kind::Text, Kind::Bytes]),
+            kind in prop::sample::select(vec![Kind::Number, Kind::Numbers, Kind::Text, Kind::Window, Kind::Bytes]),
         ) {
             let types: Vec<DataType> = columns((None, None), kind).iter().map(|column| column.data_type().clone()).collect();
             let (mut at_once, mut one_by_one) = (key_table(&types).unwrap(), key_table(&types).unwrap());

@@ -43,6 +43,8 @@ impl Windowed {
             [one] => self.emit_slots(window, one, &one.all(), output),
             several => {
                 let mut sum = Groups::new(&self.key_types, &self.spec.calls, Remember::Nothing)?;
+                // Panes beside each other share many of their groups.
+                sum.reserve(2 * several.iter().map(|groups| groups.len()).max().unwrap_or(0));
                 several.iter().try_for_each(|groups| sum.absorb(groups))?;
                 self.emit_slots(window, &sum, &sum.all(), output)
             }
