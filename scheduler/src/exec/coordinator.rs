@@ -1,7 +1,7 @@
 //! Runs the lanes of a batch: starts them in order, fetches ahead within the memory budget, merges what they leave in order.
 //!
-//! The coordinator is the driver's thread. It never decodes and never waits for one thing alone: it hands fetches to the storage thread
-//! and steps to the workers, and sleeps until one of them reports, or memory is given back. A worker that finds that storage can't keep
+//! The coordinator is the driver's thread. It never decodes, but for a batch of few rows, and never waits for one thing alone: it hands
+//! fetches to the storage thread and steps to the workers, and sleeps until one of them reports, or memory is given back. A worker that finds that storage can't keep
 //! up gives its lane back and is free for another.
 //!
 //! When a lane fails, no later lane is started or continued, and earlier ones are finished first: the failure that is reported is
@@ -63,6 +63,8 @@ pub(super) struct Lanes {
     active: VecDeque<Active>,
     failure: Option<(Lane, BatchFailure)>,
     events: (Sender<Event>, Receiver<Event>),
+    /// Whether the coordinator takes the steps itself.
+    in_place: bool,
 }
 
 /// Runs all lanes of a batch; `merge` gets what each leaves, in the order of the lanes. When no lane is left to begin, and there is room
@@ -114,7 +116,22 @@ fn wait(base: &Base, lanes: &mut Lanes, next: Option<&mut Lanes>) {
 
 impl Lanes {
     pub(super) fn new(shared: Arc<BatchShared>, planned: Vec<PlannedLane>) -> Self {
-        Self { shared, planned: planned.into(), next: Lane(0), active: VecDeque::new(), failure: None, events: unbounded() }
+        Self {
+            shared,
+            planned: planned.into(),
+            next: Lane(0),
+            active: VecDeque::new(),
+            failure: None,
+            events: unbounded(),
+            in_place: false,
+        }
+    }
+
+    /// Has the coordinator take the steps itself, if there is one lane at most, and it has not begun: for few rows, to wake a worker and to
+    /// be woken takes longer than the step. Returns whether it does.
+    pub(super) fn work_in_place(&mut self) -> bool {
+        self.in_place = self.active.is_empty() && self.planned.len() <= 1;
+        self.in_place
     }
 
     /// Begins lanes until so many are active.
@@ -148,7 +165,7 @@ impl Lanes {
             }
             active.fetch_ahead(base, &self.events.0);
             if base.uploads.used() <= base.uploads.limit() {
-                active.work(base, &self.events.0);
+                active.work(base, &self.events.0, self.in_place);
             }
         }
     }
@@ -239,30 +256,32 @@ impl Active {
     }
 
     /// Gives a worker the next split, or the end of the lane, or both.
-    fn work(&mut self, base: &Base, events: &Sender<Event>) {
+    fn work(&mut self, base: &Base, events: &Sender<Event>, in_place: bool) {
         // At most one split is fetched ahead of the one that is decoded.
         let ended = self.waiting.is_empty() && !self.fetching && self.fetched.len() <= 1;
         if self.working || (self.fetched.is_empty() && !ended) {
             return;
         }
-        let Some(mut task) = self.task.take() else { return };
+        let Some(task) = self.task.take() else { return };
         self.working = true;
-        let (lane, events) = (self.lane, events.clone());
-        match self.fetched.pop_front() {
-            Some(mut fetched) => base.pool.spawn(move || {
-                let _ = events.send(match caught(|| task.work(&fetched.partition, fetched.morsels.as_mut())) {
-                    Ok(true) if ended => {
-                        drop(fetched);
-                        finish(lane, task)
-                    }
-                    Ok(split_ended) => Event::Worked(lane, Ok((task, (!split_ended).then_some(fetched)))),
-                    Err(failure) => Event::Worked(lane, Err(failure)),
-                });
-            }),
-            None => base.pool.spawn(move || {
-                let _ = events.send(finish(lane, task));
-            }),
+        let (lane, events, fetched) = (self.lane, events.clone(), self.fetched.pop_front());
+        let work = move || {
+            let _ = events.send(step(lane, task, fetched, ended));
+        };
+        if in_place { work() } else { base.pool.spawn(work) }
+    }
+}
+
+/// Works on a split, and on the end of the lane if it has ended with that.
+fn step(lane: Lane, mut task: LaneTask, fetched: Option<Fetched>, ended: bool) -> Event {
+    let Some(mut fetched) = fetched else { return finish(lane, task) };
+    match caught(|| task.work(&fetched.partition, fetched.morsels.as_mut())) {
+        Ok(true) if ended => {
+            drop(fetched);
+            finish(lane, task)
         }
+        Ok(split_ended) => Event::Worked(lane, Ok((task, (!split_ended).then_some(fetched)))),
+        Err(failure) => Event::Worked(lane, Err(failure)),
     }
 }
 

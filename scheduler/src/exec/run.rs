@@ -16,7 +16,7 @@ use waterclock_core::time::Watermark;
 use waterclock_core::{Error, Result};
 
 /// The least work of a batch, in decoded bytes, for which the next one may begin while it runs: smaller ones are done sooner than another is
-/// cut, and would wait for that.
+/// cut, and would wait for that. Of those, a batch of one lane is run by one thread.
 const LEAST_WORK_AHEAD: usize = 1 << 20;
 
 /// A batch whose lanes may be under way. Dropping it leaves what it has staged to be collected.
@@ -102,22 +102,22 @@ impl Executor {
             writers: BTreeMap::new(),
             first_operator_lane: batch.source_of.len(),
         };
-        let mut failed = None;
         let is_small = batch.work < LEAST_WORK_AHEAD;
-        let mut ahead = || if is_small { None } else { ahead() };
-        let begin = || ahead().and_then(|input| base.begin(input).map_err(|error| failed = Some(error)).ok());
-        let source_of = batch.source_of;
-        let next = run_lanes(base, &mut batch.lanes, begin, |result| gathered.merge(source_of[result.lane.0], result))?;
-        let operators = if gathered.operators.is_empty() {
-            gathered.run_operators(&before, batch.end_of_stream)?
+        let (next, operators) = if is_small && batch.lanes.work_in_place() {
+            (None, gathered.run_by_one_thread(&mut batch, &before)?)
         } else {
-            // Within the pool its steps wake no thread but those that they divide their work among.
-            base.pool.install(|| gathered.run_operators(&before, batch.end_of_stream))?
+            let mut failed = None;
+            let mut ahead = || if is_small { None } else { ahead() };
+            let begin = || ahead().and_then(|input| base.begin(input).map_err(|error| failed = Some(error)).ok());
+            let source_of = &batch.source_of;
+            let next = run_lanes(base, &mut batch.lanes, begin, |result| gathered.merge(source_of[result.lane.0], result))?;
+            let operators = base.in_pool(|| gathered.run_operators(&before, batch.end_of_stream))?;
+            (failed.map(Err).or(next.map(Ok)), operators)
         };
         gathered.finish_writers()?;
         let (sources, sinks) = (gathered.sources, gathered.sinks);
         let output = BatchOutput { sources, operators, sinks, next_timer: self.next_timer() };
-        Ok((output, failed.map(Err).or(next.map(Ok))))
+        Ok((output, next))
     }
 }
 
@@ -135,6 +135,13 @@ impl Base {
         let lanes = self.lanes(input.sources)?;
         let source_of = lanes.iter().map(|lane| lane.source.index).collect();
         Ok(BegunBatch { lanes: Lanes::new(Arc::clone(&shared), lanes), shared, source_of, idle, work, end_of_stream: input.end_of_stream })
+    }
+
+    /// Runs what operators have to do within the pool, where its steps wake no thread but those that they divide their work among; without
+    /// operators, right here.
+    fn in_pool<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let has_operators = self.plan.nodes.iter().any(|node| matches!(node.kind, NodeKind::Operator(_)));
+        if has_operators { self.pool.install(work) } else { work() }
     }
 
     /// The lanes of all sources: first of those that feed first inputs, so that others need not wait in memory.
@@ -187,6 +194,16 @@ fn lane_source(
 }
 
 impl Gathered<'_> {
+    /// Runs a batch of few rows: at most one thread is woken for all of it.
+    fn run_by_one_thread(&mut self, batch: &mut BegunBatch, before: &[Edge]) -> Result<BTreeMap<OperatorId, OperatorOutput>, BatchFailure> {
+        let BegunBatch { lanes, source_of, end_of_stream, .. } = batch;
+        let base = self.base;
+        base.in_pool(|| {
+            run_lanes(base, lanes, || None, |result| self.merge(source_of[result.lane.0], result))?;
+            Ok(self.run_operators(before, *end_of_stream)?)
+        })
+    }
+
     fn merge(&mut self, source: usize, lane: LaneResult) -> Result<(), BatchFailure> {
         let counts = &mut self.sources[source];
         for (partition, read) in lane.source.partitions {
