@@ -204,11 +204,9 @@ impl Source for FileSource {
     }
 
     fn cut(&mut self, limits: &CutLimits) -> Result<Cut> {
-        let unseen = match &mut self.left {
-            Some(left) => left.make_contiguous().to_vec(),
-            None => self.discover()?,
-        };
-        let taken = cutting::take(&self.seen, &unseen, limits, self.shared.as_ref())?;
+        let discovered = if self.left.is_none() { self.discover()? } else { Vec::new() };
+        let unseen = self.left.as_mut().map_or(discovered.as_slice(), |left| &*left.make_contiguous());
+        let taken = cutting::take(&self.seen, unseen, limits, self.shared.as_ref())?;
         if taken.pieces.is_empty() {
             return Ok(Cut::empty());
         }
@@ -217,8 +215,9 @@ impl Source for FileSource {
             self.finished += u64::from(progress == Progress::Done);
             self.seen.note(file, progress);
         }
+        // Files are taken from the front: to look at all that are left would cost each cut more, the more there are.
         if let Some(left) = &mut self.left {
-            left.retain(|file| self.seen.version(&file.path).is_none());
+            while left.pop_front_if(|file| self.seen.version(&file.path).is_some()).is_some() {}
         }
         let detail = serde_json::to_value(CutDetail { files: taken.pieces }).or_error(ErrorKind::Internal, || "a cut of files".into())?;
         let cut = PartitionCut { partition: self.partition.clone(), start, end: self.offset(), detail };
