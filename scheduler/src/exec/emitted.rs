@@ -6,7 +6,7 @@
 //! first task that has one.
 
 use super::flow::{Flow, Receiver, Target};
-use super::keyed::TaskOutput;
+use super::keyed::{TaskOutput, one_by_one};
 use super::lane::{BatchShared, Exchanged};
 use arrow::array::RecordBatch;
 use rayon::prelude::*;
@@ -46,7 +46,8 @@ struct Rows {
 impl Emitted {
     /// Sends what tasks of a node emitted on its way. Runs inside the pool.
     pub(super) fn of(node: NodeId, tasks: Vec<TaskOutput>, flows: &BTreeMap<Upstream, Arc<Flow>>, shared: &BatchShared) -> Result<Self> {
-        let ends: Vec<Ends> = tasks.into_par_iter().map(|output| Ends::of(node, output, flows, shared)).collect::<Result<_>>()?;
+        let of_task = |output| Ends::of(node, output, flows, shared);
+        let ends: Vec<Ends> = one_by_one(tasks.into_par_iter()).map(of_task).collect::<Result<_>>()?;
         let (mut emitted, mut inputs) = (Self::default(), BTreeMap::<_, Rows>::new());
         for Ends { sinks, inputs: of_task } in ends {
             emitted.sinks.extend(sinks);

@@ -95,7 +95,7 @@ impl KeyedOperator {
             }
             Ok((output.late_rows(), output.take()))
         };
-        let outputs: Vec<(u64, TaskOutput)> = self.tasks.par_iter_mut().zip(chunk.by_task).map(each).collect::<Result<_>>()?;
+        let outputs: Vec<(u64, TaskOutput)> = one_by_one(self.tasks.par_iter_mut().zip(chunk.by_task)).map(each).collect::<Result<_>>()?;
         self.late_rows += outputs.iter().map(|(late, _)| late).sum::<u64>();
         Ok(outputs.into_iter().map(|(_, output)| output).collect())
     }
@@ -113,7 +113,7 @@ impl KeyedOperator {
             }
             Ok((reached, output.late_rows(), output.take()))
         };
-        let results: Vec<(Watermark, u64, TaskOutput)> = self.tasks.par_iter_mut().map(each).collect::<Result<_>>()?;
+        let results: Vec<(Watermark, u64, TaskOutput)> = one_by_one(self.tasks.par_iter_mut()).map(each).collect::<Result<_>>()?;
         let reached = results.iter().map(|(watermark, ..)| *watermark).min().unwrap_or(Watermark::Unknown);
         self.watermark = self.watermark.max(reached);
         self.late_rows += results.iter().map(|(_, late, _)| late).sum::<u64>();
@@ -123,7 +123,7 @@ impl KeyedOperator {
     /// What the batch changed: at most one layer per table, with the tasks' changes in their order. Runs inside the pool.
     pub(super) fn checkpoint(&mut self) -> Result<OperatorOutput> {
         self.has_begun = false;
-        let changes: Result<Vec<Vec<StateLayer>>> = self.tasks.par_iter_mut().map(|task| task.checkpoint()).collect();
+        let changes: Result<Vec<Vec<StateLayer>>> = one_by_one(self.tasks.par_iter_mut()).map(|task| task.checkpoint()).collect();
         let changes = changes.map_err(|error| error.within(format!("operator '{}'", self.id)))?;
         let mut tables: BTreeMap<StateTable, Vec<StateLayer>> = BTreeMap::new();
         for change in changes.into_iter().flatten() {
@@ -141,6 +141,11 @@ impl KeyedOperator {
     pub(super) fn id(&self) -> &OperatorId {
         &self.id
     }
+}
+
+/// Tasks that threads take one at a time: those of a run that is divided no further would wait for each other while a thread is free.
+pub(super) fn one_by_one<T: IndexedParallelIterator>(tasks: T) -> impl IndexedParallelIterator<Item = T::Item> {
+    tasks.with_max_len(1)
 }
 
 /// Changes of different tasks: no key is in two of them.
