@@ -300,9 +300,12 @@ fn executor(plan: &Arc<Plan>, threads: usize, budget: usize) -> Executor {
 
 /// Splits of 16 MiB of claimed work, so that each is a lane of its own, and where their rows go.
 fn batch(sources: &[Vec<Vec<i64>>]) -> (Memory, BatchInput) {
-    let split = |values: &Vec<i64>| {
-        Box::new(Numbers { partition: PartitionId::from("p"), values: values.clone(), work: 16 << 20 }) as Box<dyn Split>
-    };
+    batch_of(16 << 20, sources)
+}
+
+/// Splits of so much claimed work, and where their rows go.
+fn batch_of(work: usize, sources: &[Vec<Vec<i64>>]) -> (Memory, BatchInput) {
+    let split = |values: &Vec<i64>| Box::new(Numbers { partition: PartitionId::from("p"), values: values.clone(), work }) as Box<dyn Split>;
     let input = |splits: &Vec<Vec<i64>>| SourceInput { splits: splits.iter().map(split).collect(), idle: false, dead_letter: None };
     let memory = Memory::default();
     let context = BatchContext { batch: BatchId(7), trigger_time: Timestamp(0) };
@@ -315,7 +318,11 @@ fn times(sources: usize) -> Vec<SourceTime> {
 }
 
 fn run(executor: &mut Executor, sources: &[Vec<Vec<i64>>]) -> (Memory, Result<BatchOutput, BatchFailure>) {
-    let (memory, input) = batch(sources);
+    run_of(16 << 20, executor, sources)
+}
+
+fn run_of(work: usize, executor: &mut Executor, sources: &[Vec<Vec<i64>>]) -> (Memory, Result<BatchOutput, BatchFailure>) {
+    let (memory, input) = batch_of(work, sources);
     let begun = executor.begin(input).unwrap();
     (memory, executor.run(begun, times(sources.len()), || None).map(|(output, _)| output))
 }
@@ -393,6 +400,41 @@ proptest! {
         let (memory, output) = run(&mut after, &[second]);
         prop_assert_eq!(&memory.content(), &expected[1]);
         prop_assert_eq!(output.unwrap().next_timer, alone.next_timer());
+    }
+
+    /// Batches of little work, which one thread runs, give what they give as lanes, up to the first that fails. How rows are cut into lanes
+    /// decides in which order an operator gets them, but not what it makes of them.
+    #[test]
+    fn one_thread_gives_what_lanes_give(
+        batches in prop::collection::vec(prop::collection::vec(prop::collection::vec(-1i64..20, 0..12), 0..8), 1..5),
+        has_operator: bool,
+        threads in 1usize..4,
+    ) {
+        let mut chain = vec![NodeKind::Transform(Arc::new(Double))];
+        chain.extend(has_operator.then(|| NodeKind::Operator(Arc::new(Counts))));
+        let plan = plan(1, chain);
+        let course = |work| {
+            let mut executor = executor(&plan, threads, 64);
+            let mut course = Vec::new();
+            for splits in &batches {
+                let (memory, output) = run_of(work, &mut executor, std::slice::from_ref(splits));
+                let failed = output.is_err();
+                let mut values = memory.values();
+                if has_operator {
+                    values.sort_unstable();
+                }
+                let output = output.map(|output| (values, output.next_timer, output.sources[0].partitions.clone()));
+                course.push(output.map_err(|failure| match failure {
+                    BatchFailure::BadRow(source, bad) => (source, bad.place.position),
+                    BatchFailure::Error(error) => panic!("{error}"),
+                }));
+                if failed {
+                    break;
+                }
+            }
+            course
+        };
+        prop_assert_eq!(course(1), course(16 << 20));
     }
 
     /// Batches of which the next may begin while one runs give what they give one after the other, up to the first that fails.
