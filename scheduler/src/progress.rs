@@ -67,7 +67,7 @@ pub struct Durations {
     pub cut_ms: f64,
     /// Reading, computing and writing: since it was cut, or since the run of the batch before ended, whichever was later.
     pub run_ms: f64,
-    /// Waiting until output and state are durable.
+    /// Waiting until output and state are durable, and the record before it is committed.
     pub stage_ms: f64,
     /// Putting the record.
     pub commit_ms: f64,

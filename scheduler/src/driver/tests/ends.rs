@@ -3,8 +3,10 @@
 use super::support::{Numbers, Seen, World};
 use crate::driver::{Driver, DriverSettings, Trigger, stored_schemas};
 use crate::log::read_log;
+use crate::progress::{BatchProgress, Observer};
 use crate::protocol::record::Record;
 use crate::seams::{Seams, Stop};
+use object_store::path::Path;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -71,6 +73,34 @@ fn a_stop_ends_an_idle_run_and_nothing_is_lost() {
     assert_eq!(world.published("out"), world.truth());
 }
 
+/// Stops a run once a batch has been told.
+struct StopsAt(BatchId, Stop);
+
+impl Observer for StopsAt {
+    fn batch(&self, progress: &BatchProgress) {
+        if progress.batch == self.0 {
+            self.1.stop();
+        }
+    }
+}
+
+/// Batches are begun ahead here, so each stop finds one that has not run.
+#[test]
+fn a_batch_that_was_begun_ahead_of_a_stop_is_cut_again() {
+    for last in (0..8).map(BatchId) {
+        let (world, stop) = (World::new(100), Stop::new());
+        let observer = Arc::new(StopsAt(last, stop.clone()));
+        let driver = Driver::open(world.job(), world.settings(2), world.checkpoint(), Seams::system(), observer).unwrap();
+        let summary = driver.run(&stop).unwrap();
+        assert!(summary.last >= Some(last), "what has run is committed: {summary:?}");
+        assert_eq!(world.published("out").len() as u64, summary.batches);
+        world.run(1).unwrap();
+        assert_eq!(world.published("out"), world.truth(), "stopped behind batch {last}");
+        let staged = world.store("out").list(Some(&Path::from("_staged"))).unwrap();
+        assert!(staged.is_empty(), "stopped behind batch {last}: {staged:?}");
+    }
+}
+
 #[test]
 fn each_batch_is_told_once_and_in_order() {
     let world = World::new(45);
@@ -79,7 +109,7 @@ fn each_batch_is_told_once_and_in_order() {
     driver.run(&Stop::new()).unwrap();
     let told: Vec<(u64, u64, u64)> = seen.0.lock().unwrap().iter().map(|told| (told.batch.0, told.rows_in, told.rows_out)).collect();
     assert_eq!(told, [(0, 10, 10), (1, 10, 10), (2, 10, 10), (3, 10, 10), (4, 5, 5)]);
-    let lag = |told: &crate::BatchProgress| told.sources[&SourceId::from("numbers")].lag;
+    let lag = |told: &BatchProgress| told.sources[&SourceId::from("numbers")].lag;
     assert_eq!(seen.0.lock().unwrap().iter().map(lag).collect::<Vec<_>>(), [Some(35), Some(25), Some(15), Some(5), Some(0)]);
 }
 
