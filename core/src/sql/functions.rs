@@ -1,4 +1,4 @@
-//! The functions of the language: DataFusion's, and those that read the batch's clock.
+//! The functions of the language: DataFusion's, one of them [quicker](super::string_to_array), and those that read the batch's clock.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
@@ -7,6 +7,7 @@ use datafusion_expr::{ColumnarValue, Expr, HigherOrderUDF, ScalarFunctionArgs, S
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::string_to_array::StringToArray;
 use crate::time::Timestamp;
 use crate::window::window_functions;
 
@@ -114,7 +115,9 @@ pub(crate) fn is_repeatable(function: &ScalarUDF) -> bool {
 pub(crate) fn scalar_functions() -> BTreeMap<String, Arc<ScalarUDF>> {
     let mut functions = BTreeMap::new();
     let library = datafusion_functions::all_default_functions().into_iter();
-    for function in library.chain(datafusion_functions_nested::all_default_nested_functions()) {
+    let library = library.chain(datafusion_functions_nested::all_default_nested_functions());
+    let own = StringToArray::function(datafusion_functions_nested::string::string_to_array_udf());
+    for function in library.chain([Arc::new(own)]) {
         for alias in function.aliases() {
             functions.insert(alias.clone(), Arc::clone(&function));
         }

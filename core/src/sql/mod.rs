@@ -10,6 +10,7 @@ mod insert;
 pub(crate) mod language;
 mod not_null;
 mod statements;
+mod string_to_array;
 pub(crate) mod syntax;
 mod tables;
 
