@@ -87,10 +87,7 @@ impl LocalGroups {
 
     fn try_combine(&self, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
         let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if let Some(first) = batches.first()
-            && count > 2 * SAMPLE
-            && !self.gather(&[first.slice(0, SAMPLE.min(first.num_rows()))])?.is_some_and(|parts| parts.are_worth_making())
-        {
+        if count > 2 * SAMPLE && !self.gather(&first_rows(batches, SAMPLE))?.is_some_and(|parts| parts.are_worth_making()) {
             return Ok(None);
         }
         let Some(parts) = self.gather(batches)?.filter(Parts::are_worth_making) else { return Ok(None) };
@@ -103,6 +100,16 @@ impl LocalGroups {
         let columns = (0..width).map(column).collect::<Result<Vec<_>>>()?;
         state_rows((0..width).map(|index| format!("combined_{index}")).collect(), columns).map(Some)
     }
+}
+
+/// The first rows of batches, of which any may be small.
+fn first_rows(batches: &[RecordBatch], mut count: usize) -> Vec<RecordBatch> {
+    let first = |batch: &RecordBatch| {
+        let taken = count.min(batch.num_rows());
+        count -= taken;
+        (taken > 0).then(|| batch.slice(0, taken))
+    };
+    batches.iter().filter_map(first).collect()
 }
 
 impl Parts {
@@ -201,5 +208,28 @@ impl Combined {
         };
         let counts = take(&self.counts, &groups, None).or_error(ErrorKind::Internal, || "leaving out late groups".into())?;
         Ok(Self { keys: all(&self.keys)?, counts: counts.as_primitive::<Int64Type>().clone(), state: all(&self.state)?, panes: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// However few of them the first batches have.
+        #[test]
+        fn the_first_rows_are_those_of_as_many_batches_as_it_takes(sizes in prop::collection::vec(0i64..6, 0..8), count in 0usize..30) {
+            let mut next = 0;
+            let batch = |size: i64| {
+                let numbers: ArrayRef = Arc::new(Int64Array::from_iter(next..next + size));
+                next += size;
+                RecordBatch::try_from_iter([("number", numbers)]).unwrap()
+            };
+            let batches: Vec<RecordBatch> = sizes.into_iter().map(batch).collect();
+            let first = first_rows(&batches, count);
+            let numbers = first.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+            prop_assert_eq!(numbers.collect::<Vec<_>>(), (0..next.min(count as i64)).collect::<Vec<_>>());
+        }
     }
 }
