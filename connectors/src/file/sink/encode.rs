@@ -2,13 +2,12 @@
 
 use super::fits::{every_value_has_a_text, may_hold_errors};
 use super::options::{CsvOptions, FileOptions};
+use super::parquet::Parquet;
 use crate::format::Format;
 use arrow::array::RecordBatch;
 use arrow::csv::WriterBuilder;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::FileWriter;
-use parquet::arrow::ArrowWriter;
-use std::sync::Arc;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
 /// Turns rows into bytes of one file. Bytes come out when they are ready, not with every call.
@@ -26,12 +25,12 @@ pub(super) fn encoder(format: Format, schema: &SchemaRef, options: &FileOptions,
         Format::Json => Box::new(Json),
         Format::Text => return Err(Error::internal("lines of text are not written")),
         Format::Csv => Box::new(Csv { header: options.csv.has_header, options: options.csv.clone() }),
-        Format::Parquet => Box::new(Parquet::new(schema, options, group_bytes)?),
+        Format::Parquet => Box::new(Parquet::new(schema, options, group_bytes)),
         Format::Arrow => Box::new(Ipc::new(schema)?),
     })
 }
 
-fn failed(format: Format) -> impl FnOnce() -> String {
+pub(super) fn failed(format: Format) -> impl FnOnce() -> String {
     move || format!("writing rows as {format}")
 }
 
@@ -73,39 +72,6 @@ impl Encode for Csv {
     }
 }
 
-struct Parquet {
-    writer: Option<ArrowWriter<Vec<u8>>>,
-    /// A row group is closed when it has about so many encoded bytes: until then it is held in memory.
-    group_bytes: usize,
-}
-
-impl Parquet {
-    fn new(schema: &SchemaRef, options: &FileOptions, group_bytes: usize) -> Result<Self> {
-        let properties = options.parquet_properties();
-        let writer =
-            ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties)).or_error(ErrorKind::Config, failed(Format::Parquet))?;
-        Ok(Self { writer: Some(writer), group_bytes })
-    }
-}
-
-impl Encode for Parquet {
-    fn rows(&mut self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
-        let Some(writer) = &mut self.writer else { return Err(Error::internal("rows behind the end of a file")) };
-        writer.write(rows).or_error(ErrorKind::Internal, failed(Format::Parquet))?;
-        if writer.in_progress_size() >= self.group_bytes {
-            writer.flush().or_error(ErrorKind::Internal, failed(Format::Parquet))?;
-        }
-        out.append(writer.inner_mut());
-        Ok(())
-    }
-
-    fn finish(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        let Some(writer) = self.writer.take() else { return Ok(()) };
-        out.append(&mut writer.into_inner().or_error(ErrorKind::Internal, failed(Format::Parquet))?);
-        Ok(())
-    }
-}
-
 struct Ipc(Option<FileWriter<Vec<u8>>>);
 
 impl Ipc {
@@ -143,6 +109,7 @@ mod tests {
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use proptest::prelude::*;
     use std::io::Cursor;
+    use std::sync::Arc;
     use waterclock_core::options::Options;
 
     const FORMATS: [Format; 4] = [Format::Json, Format::Csv, Format::Parquet, Format::Arrow];

@@ -16,6 +16,7 @@ mod encode;
 mod fits;
 mod options;
 mod owner;
+mod parquet;
 mod paths;
 mod read_back;
 mod writer;

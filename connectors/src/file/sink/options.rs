@@ -2,7 +2,7 @@
 
 use crate::format::Format;
 use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use waterclock_core::options::Options;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -47,8 +47,12 @@ impl FileOptions {
         Ok(taken)
     }
 
-    pub(super) fn parquet_properties(&self) -> WriterProperties {
-        WriterProperties::builder().set_compression(self.compression).set_created_by("waterclock".to_owned()).build()
+    /// How a Parquet file is written; `plain` columns have no dictionary.
+    pub(super) fn parquet_properties(&self, plain: &[&str]) -> WriterProperties {
+        let properties = WriterProperties::builder().set_compression(self.compression).set_created_by("waterclock".to_owned());
+        let without =
+            |properties: WriterPropertiesBuilder, column: &&str| properties.set_column_dictionary_enabled((*column).into(), false);
+        plain.iter().fold(properties, without).build()
     }
 }
 
