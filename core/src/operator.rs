@@ -81,8 +81,8 @@ pub trait Operator: Send {
     /// Takes rows of this instance's key groups.
     fn process(&mut self, port: Port, rows: RecordBatch, output: &mut Output) -> Result<()>;
 
-    /// Takes rows that the operator's [combiner](OperatorFactory::combiner) has made, be it of several pieces: then a group may have a row of
-    /// each.
+    /// Takes rows that the operator's [combiner](OperatorFactory::combiner) has made, be it of several pieces: then a group may have a
+    /// row of each.
     fn process_combined(&mut self, port: Port, rows: RecordBatch, output: &mut Output) -> Result<()> {
         let _ = (rows, output);
         Err(Error::internal(format!("combined rows on port {}, for an operator without a combiner", port.0)))

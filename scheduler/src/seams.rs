@@ -1,4 +1,5 @@
-//! What the driver takes from the machine: time, random words, a thread to merge on, and the wish to stop. Injected, so that a run can be repeated.
+//! What the driver takes from the machine: time, random words, a thread to merge on, and the wish to stop. Injected, so that a run can
+//! be repeated.
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::num::NonZeroUsize;
@@ -51,8 +52,8 @@ pub struct Seams {
     pub nonces: Arc<dyn Nonces>,
     /// What is done beside the batches.
     pub merging: Merging,
-    /// How many batches that have run may be staged, committed and published at once. With one, the order of these steps' storage operations
-    /// does not depend on time.
+    /// How many batches that have run may be staged, committed and published at once. With one, the order of these steps' storage
+    /// operations does not depend on time.
     pub in_flight: NonZeroUsize,
 }
 

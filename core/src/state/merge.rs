@@ -62,8 +62,8 @@ pub struct EncodedLayer {
     pub expires_at: Option<Timestamp>,
 }
 
-/// What [`merge`] gives, encoded: for large layers, each of which goes while its rows are written. Their rows are never in memory twice, but
-/// for a few. None if it is told not to go on.
+/// What [`merge`] gives, encoded: for large layers, each of which goes while its rows are written. Their rows are never in memory twice,
+/// but for a few. None if it is told not to go on.
 ///
 /// # Errors
 /// As [`merge`].

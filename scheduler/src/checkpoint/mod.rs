@@ -172,8 +172,8 @@ impl Tables {
     /// small layers here, large ones by putting in what the merger has made of them. `writer` is who is about to commit.
     ///
     /// # Errors
-    /// `Corrupt` if a layer that is merged, here or beside the batches, is damaged or missing; `Unavailable` if one that is merged here can't be
-    /// read.
+    /// `Corrupt` if a layer that is merged, here or beside the batches, is damaged or missing; `Unavailable` if one that is merged here
+    /// can't be read.
     pub fn stage(
         &self,
         changes: Vec<(Owner, StateLayer)>,
@@ -276,8 +276,8 @@ impl Tables {
         self.chains.values().flatten().any(is_it)
     }
 
-    /// Lets the merger begin with a table that is due, if it has nothing else to do. These tables are those of a record that is committed by
-    /// this writer.
+    /// Lets the merger begin with a table that is due, if it has nothing else to do. These tables are those of a record by
+    /// this writer that is committed, or about to be put.
     pub fn merge_beside(&self, watermarks: &BTreeMap<Owner, Watermark>, writer: &Writer, merger: &mut Merger) {
         if merger.is_busy() {
             return;

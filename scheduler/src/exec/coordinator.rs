@@ -1,8 +1,8 @@
 //! Runs the lanes of a batch: starts them in order, fetches ahead within the memory budget, merges what they leave in order.
 //!
 //! The coordinator is the driver's thread. It never decodes, but for a batch of few rows, and never waits for one thing alone: it hands
-//! fetches to the storage thread and steps to the workers, and sleeps until one of them reports, or memory is given back. A worker that finds that storage can't keep
-//! up gives its lane back and is free for another.
+//! fetches to the storage thread and steps to the workers, and sleeps until one of them reports, or memory is given back. A worker that
+//! finds that storage can't keep up gives its lane back and is free for another.
 //!
 //! When a lane fails, no later lane is started or continued, and earlier ones are finished first: the failure that is reported is
 //! that of the first bad row of the batch, whatever the timing. Lanes of the next batch may run meanwhile, and are dropped then.

@@ -2,8 +2,8 @@
 //!
 //! What flows in: per task, rows by output port. What flows out: for each sink its rows, and for each input of an operator its exchanged
 //! rows, both in the order of the tasks. The rows of a task pass their transforms, and are combined, beside those of the others: so what
-//! closes in all tasks at once, and then comes to few groups, or to one task, is most of it worked on by all threads. A failure is that of the
-//! first task that has one.
+//! closes in all tasks at once, and then comes to few groups, or to one task, is most of it worked on by all threads. A failure is that
+//! of the first task that has one.
 
 use super::flow::{Flow, Receiver, Target};
 use super::keyed::{TaskOutput, one_by_one};

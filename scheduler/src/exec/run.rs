@@ -15,8 +15,8 @@ use waterclock_core::sink::{Lane, LaneOutput, LaneWriter};
 use waterclock_core::time::Watermark;
 use waterclock_core::{Error, Result};
 
-/// The least work of a batch, in decoded bytes, for which the next one may begin while it runs: smaller ones are done sooner than another is
-/// cut, and would wait for that. Of those, a batch of one lane is run by one thread.
+/// The least work of a batch, in decoded bytes, for which the next one may begin while it runs: smaller ones are done sooner than
+/// another is cut, and would wait for that. Of those, a batch of one lane is run by one thread.
 const LEAST_WORK_AHEAD: usize = 1 << 20;
 
 /// A batch whose lanes may be under way. Dropping it leaves what it has staged to be collected.

@@ -1,9 +1,9 @@
 //! Files as a sink: a directory, or a prefix in a bucket, that holds only committed files.
 //!
 //! What flows in: rows, per lane. While the batch runs each lane writes one file below `_staged/`, in a directory of this driver's own.
-//! Publication moves each file to its final name, `<batch>-<part>.<extension>`, by a rename (on object stores a server-side copy, behind which
-//! the staged object is removed while the next batch goes on). Nothing here is atomic but the single move: which files belong to a batch is
-//! decided by the commit record, and the moves are repeated until all are done.
+//! Publication moves each file to its final name, `<batch>-<part>.<extension>`, by a rename (on object stores a server-side copy, behind
+//! which the staged object is removed while the next batch goes on). Nothing here is atomic but the single move: which files belong to a
+//! batch is decided by the commit record, and the moves are repeated until all are done.
 //!
 //! A staged file that is missing has been moved already. Where the published one is missing too, an earlier driver may have published it,
 //! and a reader may have taken it away: that is told, and no error. Only for what this driver has staged itself is it `Corrupt`, for that

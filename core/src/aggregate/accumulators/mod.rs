@@ -42,7 +42,8 @@ pub(super) trait Accumulator: Send {
     /// Takes rows: for each its slot, and its arguments.
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()>;
 
-    /// Takes states of the same function: for each its slot. A slot may occur several times only if the function [is exact](Self::is_exact).
+    /// Takes states of the same function: for each its slot. A slot may occur several times only if the function [is
+    /// exact](Self::is_exact).
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()>;
 
     /// Whether merging states gives what the rows give, bit for bit, however they are divided and whenever they came.

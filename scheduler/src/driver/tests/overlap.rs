@@ -1,4 +1,5 @@
-//! Where each request takes long, the steps of successive batches go on side by side: one that waited for the other's end would wait for ever.
+//! Where each request takes long, the steps of successive batches go on side by side: one that waited for the other's end would wait for
+//! ever.
 
 use super::support::World;
 use crate::protocol::paths;
