@@ -69,17 +69,18 @@ impl LaneWriter for FileWriter {
     }
 }
 
-/// Waits for the files of all lanes, and numbers those that have rows.
+/// Waits for the files of all lanes, and numbers those that have rows. Where one fails the others are waited for all the same: none
+/// comes to be behind the collection of whoever begins the next attempt.
 pub(crate) fn manifest(lanes: Vec<LaneOutput>, published: impl Fn(usize) -> Option<String>) -> Result<sink::Manifest> {
-    let mut manifest = sink::Manifest::default();
+    let (mut manifest, mut stored) = (sink::Manifest::default(), Ok(()));
     for lane in lanes {
         manifest.rows += lane.rows;
         for file in lane.files {
             let bytes = file.upload.bytes();
-            file.upload.wait()?;
+            stored = stored.and(file.upload.wait());
             let published = published(manifest.files.len());
             manifest.files.push(sink::StagedFile { staged: file.staged, published, bytes, rows: file.rows });
         }
     }
-    Ok(manifest)
+    stored.map(|()| manifest)
 }
