@@ -33,6 +33,8 @@ WATERCLOCK = {
     "q7": ("bid", "append", f"SELECT window_start({TUMBLE}) AS start, max(price) AS price FROM bid GROUP BY {TUMBLE}"),
     "q11": ("bid", "append", f"SELECT bidder, window_start({SESSION}) AS start, count(*) AS num FROM bid GROUP BY bidder, {SESSION}"),
     "q12": ("bid", "append", f"SELECT bidder, window_start({TUMBLE}) AS start, count(*) AS num FROM bid GROUP BY bidder, {TUMBLE}"),
+    "q18": ("bid", "append", f"""SELECT auction, bidder, window_start({TUMBLE}) AS start, first_value(price) AS price,
+        first_value(date_time) AS first FROM bid GROUP BY auction, bidder, {TUMBLE}"""),
     "words": ("auction", "update", """SELECT word, count(*) AS num FROM (
         SELECT unnest(string_to_array(description, ' ')) AS word FROM auction) words GROUP BY word"""),
 }
@@ -78,6 +80,11 @@ def spark_query(spark, events, name):
     if name in ("q11", "q12"):
         window = F.session_window("date_time", "10 seconds").alias("w") if name == "q11" else tumble
         return timed("bidder").groupBy(window, "bidder").agg(F.count("*").alias("num")).select("bidder", start, "num"), "append"
+    if name == "q18":
+        # Only the window may carry the watermark.
+        first = F.expr("timestamp_micros(unix_micros(date_time))").alias("first")
+        firsts = timed("auction", "bidder", "price").select("auction", "bidder", "price", first, tumble)
+        return firsts.dropDuplicates(["w", "auction", "bidder"]).select("auction", "bidder", start, "price", "first"), "append"
     words = table("auction", ["description"]).select(F.explode(F.split("description", " ")).alias("word"))
     return words.groupBy("word").agg(F.count("*").alias("num")), "update"
 
