@@ -8,9 +8,10 @@
 //! would have overflowed on its way.)
 
 use super::calls::inputs_in_turn;
-use super::groups::{Groups, Remember};
+use super::groups::Groups;
 use super::rows::{Rows, by_pane};
 use super::slots::Slots;
+use super::spare::Spare;
 use super::spec::{Aggregate, GroupTime, evaluate, state_rows, times};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::operator::Combiner;
@@ -22,7 +23,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// By how many of the first rows it is judged whether keys repeat.
 const SAMPLE: usize = 4096;
@@ -30,12 +31,15 @@ const SAMPLE: usize = 4096;
 const LEAST_ROWS_PER_GROUP: usize = 2;
 /// The same for a pane, which has tables of its own.
 const LEAST_ROWS_PER_PANE: usize = 16;
+/// For how many groups room is kept for the next rows.
+const SPARE_GROUPS: usize = 1 << 18;
 
 /// Combines rows for an [`Aggregate`].
 #[derive(Debug)]
 pub(super) struct LocalGroups {
     spec: Aggregate,
     key_types: Vec<DataType>,
+    spare: Mutex<Spare>,
 }
 
 /// Groups by their panes, or all in one part.
@@ -60,7 +64,7 @@ impl LocalGroups {
         if is_session || !Slots::new(&spec.calls).ok()?.are_exact() {
             return None;
         }
-        Some(Self { key_types: spec.key_types().ok()?, spec: spec.clone() })
+        Some(Self { key_types: spec.key_types().ok()?, spec: spec.clone(), spare: Mutex::new(Spare::new(SPARE_GROUPS)) })
     }
 
     /// The groups of rows; none if a row has no time, or if there are too many panes.
@@ -85,13 +89,31 @@ impl LocalGroups {
         Ok(Some(parts))
     }
 
-    fn try_combine(&self, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
-        let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if count > 2 * SAMPLE && !self.gather(&first_rows(batches, SAMPLE))?.is_some_and(|parts| parts.are_worth_making()) {
+    /// The groups of rows, if they are worth making.
+    fn worth_making(&self, batches: &[RecordBatch]) -> Result<Option<Parts>> {
+        let Some(parts) = self.gather(batches)? else { return Ok(None) };
+        if !parts.are_worth_making() {
+            self.let_go(parts);
             return Ok(None);
         }
-        let Some(parts) = self.gather(batches)?.filter(Parts::are_worth_making) else { return Ok(None) };
-        let columns = parts.parts.into_iter().map(|(pane, part)| part.columns(pane)).collect::<Result<Vec<_>>>()?;
+        Ok(Some(parts))
+    }
+
+    /// Keeps the room of groups for others.
+    fn let_go(&self, parts: Parts) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.parts.into_values().for_each(|part| spare.give(part.groups));
+    }
+
+    fn try_combine(&self, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+        let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if count > 2 * SAMPLE {
+            let Some(sample) = self.worth_making(&first_rows(batches, SAMPLE))? else { return Ok(None) };
+            self.let_go(sample);
+        }
+        let Some(parts) = self.worth_making(batches)? else { return Ok(None) };
+        let columns = parts.parts.iter().map(|(pane, part)| part.columns(*pane)).collect::<Result<Vec<_>>>()?;
+        self.let_go(parts);
         let Some(width) = columns.first().map(Vec::len) else { return Ok(None) };
         let column = |index: usize| {
             let arrays: Vec<&dyn Array> = columns.iter().map(|part| part[index].as_ref()).collect();
@@ -117,7 +139,8 @@ impl Parts {
         let Part { groups, counts } = match self.parts.entry(pane) {
             Entry::Occupied(part) => part.into_mut(),
             Entry::Vacant(part) => {
-                let groups = Groups::new(&combiner.key_types, &combiner.spec.calls, Remember::Nothing)?;
+                let mut spare = combiner.spare.lock().unwrap_or_else(PoisonError::into_inner);
+                let groups = spare.take(&combiner.key_types, &combiner.spec.calls)?;
                 part.insert(Part { groups, counts: Vec::new() })
             }
         };
@@ -145,11 +168,11 @@ impl Combiner for LocalGroups {
 
 impl Part {
     /// Keys, the pane if there is one, counts, and states.
-    fn columns(self, pane: Option<i64>) -> Result<Vec<ArrayRef>> {
+    fn columns(&self, pane: Option<i64>) -> Result<Vec<ArrayRef>> {
         let slots: Vec<u32> = (0..self.counts.len() as u32).collect();
         let mut columns = self.groups.key_columns(&slots)?;
         columns.extend(pane.map(|pane| Arc::new(TimestampMicrosecondArray::from(vec![pane; slots.len()])) as ArrayRef));
-        columns.push(Arc::new(Int64Array::from(self.counts)));
+        columns.push(Arc::new(Int64Array::from_iter_values(self.counts.iter().copied())));
         columns.extend(self.groups.state(&slots)?);
         Ok(columns)
     }

@@ -59,17 +59,15 @@ impl Groups {
         })
     }
 
-    /// The slot of each row's key, for rows that are about to be taken.
-    fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+    /// The slot of each row's key, for rows that are about to be taken; `note` is told those that are new.
+    fn intern(&mut self, keys: &[ArrayRef], rows: usize, mut note: impl FnMut(u32)) -> Result<Vec<u32>> {
         self.evaluated.take();
-        let mut new = Vec::new();
         let slots = &mut self.slots;
-        let interned = self.keys.intern(keys, rows, &mut || {
+        self.keys.intern(keys, rows, &mut || {
             let slot = slots.allocate();
-            new.push(slot);
+            note(slot);
             slot
-        })?;
-        Ok((interned, new))
+        })
     }
 
     /// Takes rows. Returns the slots that are new.
@@ -84,13 +82,14 @@ impl Groups {
 
     /// Takes rows into groups that are made for nothing else. Returns the slot of each row; the first is 0.
     pub(super) fn gather(&mut self, keys: &[ArrayRef], rows: usize, inputs: &[CallInput]) -> Result<Vec<u32>> {
-        let (slots, _) = self.intern(keys, rows)?;
+        let slots = self.intern(keys, rows, |_| ())?;
         self.slots.update_in_turn(&slots, inputs)?;
         Ok(slots)
     }
 
     fn take(&mut self, keys: &[ArrayRef], rows: usize, give: impl FnOnce(&mut Slots, &[u32]) -> Result<()>) -> Result<Vec<u32>> {
-        let (slots, new) = self.intern(keys, rows)?;
+        let mut new = Vec::new();
+        let slots = self.intern(keys, rows, |slot| new.push(slot))?;
         let before = self.changed.len();
         self.touch(&slots);
         if let Remember::Reads(spec, unit) = self.remember.clone() {
@@ -220,6 +219,24 @@ impl Groups {
         self.slots.release(slot);
     }
 
+    /// How many groups there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.slots.room()
+    }
+
+    /// Forgets all groups, and keeps the room that they took. Returns whether nothing of them is left: functions may hold more than the
+    /// states of their groups.
+    pub(super) fn clear(&mut self) -> bool {
+        if !self.slots.are_exact() || !matches!(self.remember, Remember::Nothing) {
+            return false;
+        }
+        self.forget_changes();
+        self.is_changed.clear();
+        self.keys.clear();
+        self.slots.clear();
+        true
+    }
+
     /// Makes room for so many groups.
     pub(super) fn reserve(&mut self, groups: usize) {
         self.keys.reserve(groups);
@@ -229,21 +246,21 @@ impl Groups {
     /// Adds all groups of another table of the same shape.
     pub(super) fn absorb(&mut self, other: &Self) -> Result<()> {
         let theirs = other.keys.slots();
-        let (slots, _) = self.intern(&other.key_columns(&theirs)?, theirs.len())?;
+        let slots = self.intern(&other.key_columns(&theirs)?, theirs.len(), |_| ())?;
         self.slots.absorb(&slots, &other.slots, &theirs)
     }
 
     /// Takes groups back. Returns the slot of each row.
     pub(super) fn restore(&mut self, keys: &[ArrayRef], rows: usize, state: &[ArrayRef]) -> Result<Vec<u32>> {
         self.reserve(rows);
-        let (slots, _) = self.intern(keys, rows)?;
+        let slots = self.intern(keys, rows, |_| ())?;
         self.slots.restore(&slots, state)?;
         Ok(slots)
     }
 
     /// Takes the values of a DISTINCT call back.
     pub(super) fn restore_values(&mut self, call: usize, keys: &[ArrayRef], values: ArrayRef) -> Result<()> {
-        let (slots, _) = self.intern(keys, values.len())?;
+        let slots = self.intern(keys, values.len(), |_| ())?;
         self.slots.restore_values(call, &slots, values)
     }
 }

@@ -7,7 +7,7 @@
 //!   DISTINCT. [`slots`]: all calls of an operator. [`reads`]: whether what is computed of results has changed.
 //! - [`keys`]: from keys to slots. [`groups`]: keys and slots, and what a batch changed.
 //! - [`windowed`]: the operator for everything but sessions: groups per pane or window, or one table for all. [`sessions`]: sessions.
-//! - [`combine`]: groups of a few rows, before they reach the operator.
+//! - [`combine`]: groups of a few rows, before they reach the operator. [`spare`]: tables of groups that are gone, for the next ones.
 //! - [`spec`]: what is aggregated, by what, and how it is emitted; makes the operators.
 
 mod accumulators;
@@ -20,6 +20,7 @@ mod reads;
 mod rows;
 mod sessions;
 mod slots;
+mod spare;
 mod spec;
 mod windowed;
 

@@ -107,6 +107,18 @@ impl Slots {
         }
     }
 
+    /// How many slots there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Forgets all slots, and keeps the room that they took. For calls that [are exact](Self::are_exact): those hold nothing but their slots.
+    pub(super) fn clear(&mut self) {
+        self.resize(0);
+        self.used = 0;
+        self.free.clear();
+    }
+
     fn resize(&mut self, room: usize) {
         self.room = room;
         for call in &mut self.calls {

@@ -245,8 +245,8 @@ pub(super) fn expiries(column: &ArrayRef) -> Result<Vec<Option<i64>>> {
 }
 
 fn window_column(windows: &[Window]) -> Result<ArrayRef> {
-    let starts: TimestampMicrosecondArray = windows.iter().map(|window| Some(window.start)).collect();
-    let ends: TimestampMicrosecondArray = windows.iter().map(|window| Some(window.end)).collect();
+    let starts = TimestampMicrosecondArray::from_iter_values(windows.iter().map(|window| window.start));
+    let ends = TimestampMicrosecondArray::from_iter_values(windows.iter().map(|window| window.end));
     let fields = vec![Field::new("start", Timestamp::DATA_TYPE, true), Field::new("end", Timestamp::DATA_TYPE, true)];
     let windows = StructArray::try_new(fields.into(), vec![Arc::new(starts), Arc::new(ends)], None);
     Ok(Arc::new(windows.or_error(ErrorKind::Internal, || "a column of windows".into())?))

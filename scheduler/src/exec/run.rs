@@ -248,6 +248,9 @@ impl Gathered<'_> {
 
     /// Sends what tasks emitted on its way.
     fn emit(&mut self, node: NodeId, outputs: Vec<TaskOutput>) -> Result<()> {
+        if outputs.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
         let (flows, shared) = (&self.base.flows, &self.shared);
         let emitted = self.base.pool.install(|| Emitted::of(node, outputs, flows, shared))?;
         let lane = Lane(self.first_operator_lane + node.0);

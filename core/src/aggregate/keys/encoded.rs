@@ -35,6 +35,10 @@ impl KeyTable for EncodedKeys {
         self.slots.remove(slot);
     }
 
+    fn clear(&mut self) {
+        self.slots.clear();
+    }
+
     fn contains(&self, slot: u32) -> bool {
         self.slots.get(slot).is_some()
     }

@@ -100,14 +100,23 @@ impl<const N: usize> FixedKeys<N> {
         self.tags[slot as usize] = FREE;
     }
 
+    /// Forgets all keys, and keeps the room that they took.
+    pub(super) fn clear(&mut self) {
+        self.table.clear();
+        self.words.clear();
+        self.tags.clear();
+    }
+
     /// How many keys there are.
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 
     /// The slots in use, ascending.
-    pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
-        (0u32..).zip(&self.tags).filter(|(_, tag)| **tag != FREE).map(|(slot, _)| slot)
+    pub(super) fn slots(&self) -> Vec<u32> {
+        let mut slots = Vec::with_capacity(self.len());
+        slots.extend((0u32..).zip(&self.tags).filter(|(_, tag)| **tag != FREE).map(|(slot, _)| slot));
+        slots
     }
 }
 

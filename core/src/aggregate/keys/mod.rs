@@ -33,6 +33,9 @@ pub(super) trait KeyTable: Send {
     /// Forgets the key of a slot.
     fn remove(&mut self, slot: u32);
 
+    /// Forgets all keys, and keeps the room that they took.
+    fn clear(&mut self);
+
     /// Whether the slot has a key.
     fn contains(&self, slot: u32) -> bool;
 
@@ -83,6 +86,10 @@ impl KeyTable for OneKey {
         self.0 = self.0.filter(|own| *own != slot);
     }
 
+    fn clear(&mut self) {
+        self.0 = None;
+    }
+
     fn contains(&self, slot: u32) -> bool {
         self.0 == Some(slot)
     }
@@ -125,6 +132,17 @@ mod tests {
         Bytes,
     }
 
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Step {
+        Insert,
+        Remove,
+        Clear,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![10 => Just(Step::Insert), 10 => Just(Step::Remove), 1 => Just(Step::Clear)]
+    }
+
     /// The columns of a key.
     fn columns((first, second): Key, kind: Kind) -> Vec<ArrayRef> {
         // Of up to 19 bytes: short ones and long ones.
@@ -146,15 +164,18 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_map_from_keys_to_slots(
-            steps in prop::collection::vec((prop::option::of(-2i32..2), prop::option::of(-2i64..2), any::<bool>()), 0..120),
+            steps in prop::collection::vec((prop::option::of(-2i32..2), prop::option::of(-2i64..2), step()), 0..120),
             kind in prop::sample::select(vec![Kind::Number, Kind::Numbers, Kind::Text, Kind::Window, Kind::Bytes]),
         ) {
             let types: Vec<DataType> = columns((None, None), kind).iter().map(|column| column.data_type().clone()).collect();
             let (mut table, mut model) = (key_table(&types).unwrap(), BTreeMap::<Vec<String>, (Key, u32)>::new());
-            for (first, second, insert) in steps {
+            for (first, second, step) in steps {
                 let key = (first, second);
                 let name: Vec<String> = columns(key, kind).iter().map(|column| format!("{column:?}")).collect();
-                if insert {
+                if step == Step::Clear {
+                    table.clear();
+                    model.clear();
+                } else if step == Step::Insert {
                     let free = (0..).find(|slot| !model.values().any(|(_, used)| used == slot)).unwrap_or(0);
                     let (_, expected) = *model.entry(name).or_insert((key, free));
                     prop_assert_eq!(table.intern(&columns(key, kind), 1, &mut || free).unwrap(), vec![expected]);

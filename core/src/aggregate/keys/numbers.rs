@@ -37,6 +37,10 @@ impl<const N: usize> KeyTable for NumberTable<N> {
         self.keys.remove(slot);
     }
 
+    fn clear(&mut self) {
+        self.keys.clear();
+    }
+
     fn contains(&self, slot: u32) -> bool {
         self.keys.get(slot).is_some()
     }
@@ -46,23 +50,25 @@ impl<const N: usize> KeyTable for NumberTable<N> {
     }
 
     fn slots(&self) -> Vec<u32> {
-        self.keys.slots().collect()
+        self.keys.slots()
     }
 
     fn sort(&self, slots: &mut [u32]) {
-        let keyed = slots.iter().map(|slot| self.get(*slot).filter(|key| key.nulls == 0).map(|key| (key.values, *slot)));
-        match keyed.collect::<Option<Vec<_>>>() {
-            // To look keys up whenever they are compared takes twice the time.
-            Some(mut keyed) => {
-                keyed.sort_unstable();
-                slots.iter_mut().zip(keyed).for_each(|(slot, (_, sorted))| *slot = sorted);
-            }
-            None => slots.sort_unstable_by_key(|slot| self.get(*slot)),
+        let mut keyed = Vec::with_capacity(slots.len());
+        keyed.extend(slots.iter().filter_map(|slot| self.get(*slot).filter(|key| key.nulls == 0).map(|key| (key.values, *slot))));
+        if keyed.len() < slots.len() {
+            return slots.sort_unstable_by_key(|slot| self.get(*slot));
         }
+        // To look keys up whenever they are compared takes twice the time.
+        keyed.sort_unstable();
+        slots.iter_mut().zip(keyed).for_each(|(slot, (_, sorted))| *slot = sorted);
     }
 
     fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let keys = slots.iter().map(|slot| self.get(*slot).ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
+        let mut keys = Vec::with_capacity(slots.len());
+        for slot in slots {
+            keys.push(self.get(*slot).ok_or_else(missing)?);
+        }
         number_columns(&keys, &self.types)
     }
 }

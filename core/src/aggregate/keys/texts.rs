@@ -116,6 +116,11 @@ impl KeyTable for Texts {
         self.long.remove(slot);
     }
 
+    fn clear(&mut self) {
+        self.short.clear();
+        self.long.clear();
+    }
+
     fn contains(&self, slot: u32) -> bool {
         self.key(slot).is_some()
     }
@@ -125,7 +130,8 @@ impl KeyTable for Texts {
     }
 
     fn slots(&self) -> Vec<u32> {
-        let mut slots: Vec<u32> = self.short.slots().chain(self.long.numbers()).collect();
+        let mut slots = self.short.slots();
+        slots.extend(self.long.numbers());
         slots.sort_unstable();
         slots
     }

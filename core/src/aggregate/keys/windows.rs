@@ -65,6 +65,10 @@ impl KeyTable for Windows {
         self.0.remove(slot);
     }
 
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
     fn contains(&self, slot: u32) -> bool {
         self.0.get(slot).is_some()
     }
@@ -74,7 +78,7 @@ impl KeyTable for Windows {
     }
 
     fn slots(&self) -> Vec<u32> {
-        self.0.slots().collect()
+        self.0.slots()
     }
 
     fn sort(&self, slots: &mut [u32]) {

@@ -1,6 +1,7 @@
 //! What comes out with a batch, and what goes.
 
-use super::super::groups::{Groups, Remember};
+use super::super::groups::Groups;
+use super::super::spare::Spare;
 use super::super::spec::Emit;
 use super::{WHOLE, Windowed};
 use crate::error::Result;
@@ -25,28 +26,32 @@ impl Windowed {
     /// Emits windows that have closed, in the order of their ends and keys.
     pub(super) fn close_windows(&mut self, output: &mut Output) -> Result<()> {
         let pane = self.window_spec().and_then(WindowSpec::pane).unwrap_or(1);
+        let mut spare = std::mem::replace(&mut self.spare, Spare::new(0));
         while let Some((&end, &start)) = self.windows.first_key_value()
             && self.is_closed(end)
         {
             self.windows.remove(&end);
             let held = self.units.range(Window { start, end: i64::MIN }..Window { start: end - pane + 1, end: i64::MIN });
             let held: Vec<&Groups> = held.map(|(_, groups)| groups).collect();
-            self.emit_sum(Window { start, end }, &held, output)?;
+            self.emit_sum(Window { start, end }, &held, &mut spare, output)?;
         }
+        self.spare = spare;
         Ok(())
     }
 
-    /// Emits the groups of a window, which has these panes.
-    fn emit_sum(&self, window: Window, panes: &[&Groups], output: &mut Output) -> Result<()> {
+    /// Emits the groups of a window, which has these panes. Their sum is made in a spare table.
+    fn emit_sum(&self, window: Window, panes: &[&Groups], spare: &mut Spare, output: &mut Output) -> Result<()> {
         match panes {
             [] => Ok(()),
             [one] => self.emit_slots(window, one, &one.all(), output),
             several => {
-                let mut sum = Groups::new(&self.key_types, &self.spec.calls, Remember::Nothing)?;
+                let mut sum = spare.take(&self.key_types, &self.spec.calls)?;
                 // Panes beside each other share many of their groups.
                 sum.reserve(2 * several.iter().map(|groups| groups.len()).max().unwrap_or(0));
                 several.iter().try_for_each(|groups| sum.absorb(groups))?;
-                self.emit_slots(window, &sum, &sum.all(), output)
+                self.emit_slots(window, &sum, &sum.all(), output)?;
+                spare.give(sum);
+                Ok(())
             }
         }
     }
@@ -77,7 +82,7 @@ impl Windowed {
         let Some(spec) = self.window_spec() else { return };
         let closed: Vec<Window> = self.units.keys().copied().filter(|unit| self.is_closed(self.last_end(spec, *unit))).collect();
         for unit in closed {
-            self.units.remove(&unit);
+            self.units.remove(&unit).into_iter().for_each(|groups| self.spare.give(groups));
         }
     }
 

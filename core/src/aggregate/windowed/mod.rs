@@ -16,6 +16,7 @@ mod input;
 
 use super::combine::Combined;
 use super::groups::{Groups, Remember};
+use super::spare::Spare;
 use super::spec::{Aggregate, Emit, GroupTime, expiries};
 use crate::batch::BatchContext;
 use crate::error::Result;
@@ -31,11 +32,14 @@ use std::sync::Arc;
 
 /// The unit of groups that are in no window.
 const WHOLE: Window = Window { start: 0, end: 0 };
+/// For how many groups a task keeps room that closed units leave.
+const SPARE_GROUPS: usize = 1 << 14;
 
 pub(super) struct Windowed {
     spec: Arc<Aggregate>,
     key_types: Vec<DataType>,
     units: BTreeMap<Window, Groups>,
+    spare: Spare,
     /// Windows over the panes that there are, by their end; where units are panes.
     windows: BTreeMap<i64, i64>,
     /// Groups by when they expire; where a key bounds them.
@@ -49,7 +53,8 @@ impl Windowed {
     pub(super) fn new(spec: Arc<Aggregate>) -> Result<Self> {
         let key_types = spec.key_types()?;
         let (units, windows, by_expiry) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { spec, key_types, units, windows, by_expiry, watermark: Watermark::Unknown, sequence: 0 })
+        let spare = Spare::new(SPARE_GROUPS);
+        Ok(Self { spec, key_types, units, spare, windows, by_expiry, watermark: Watermark::Unknown, sequence: 0 })
     }
 
     fn window_spec(&self) -> Option<WindowSpec> {
@@ -86,8 +91,12 @@ impl Windowed {
         match self.units.entry(unit) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
-                let remember = if self.spec.compares() { Remember::Reads(Arc::clone(&self.spec), unit) } else { Remember::Nothing };
-                Ok(entry.insert(Groups::new(&self.key_types, &self.spec.calls, remember)?))
+                let groups = if self.spec.compares() {
+                    Groups::new(&self.key_types, &self.spec.calls, Remember::Reads(Arc::clone(&self.spec), unit))?
+                } else {
+                    self.spare.take(&self.key_types, &self.spec.calls)?
+                };
+                Ok(entry.insert(groups))
             }
         }
     }
