@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{SortOptions, prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion_expr::ColumnarValue;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion_physical_expr::expressions::{Column, Literal};
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
@@ -137,6 +138,9 @@ pub(super) fn is_arrival(expression: &Arc<dyn PhysicalExpr>) -> bool {
 /// A constant that is counted: nothing to look at unless it is null.
 fn literal(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<Option<ArrayRef>> {
     let value = expression.evaluate(rows).or_error(ErrorKind::Internal, || "a constant".into())?;
+    if matches!(&value, ColumnarValue::Scalar(scalar) if !scalar.is_null()) {
+        return Ok(None);
+    }
     let array = value.into_array(rows.num_rows()).or_error(ErrorKind::Internal, || "a constant".into())?;
     Ok((array.logical_null_count() > 0).then_some(array))
 }

@@ -23,10 +23,16 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// By how many of the first rows it is judged whether keys repeat.
 const SAMPLE: usize = 4096;
+/// By how many it is judged again where keys repeat too seldom among those, but all rows are many: of 20,000 keys hardly any repeats
+/// among 4,096 rows, and each does among 300,000.
+const LARGE_SAMPLE: usize = 1 << 15;
+/// How many times as many rows there must be.
+const LEAST_LARGE_SAMPLES: usize = 4;
 /// How many rows a group must stand for, on average, to be worth its making.
 const LEAST_ROWS_PER_GROUP: usize = 2;
 /// The same for a pane, which has tables of its own.
@@ -46,8 +52,6 @@ pub(super) struct LocalGroups {
 #[derive(Default)]
 struct Parts {
     parts: BTreeMap<Option<i64>, Part>,
-    /// How many rows they stand for.
-    rows: usize,
 }
 
 /// Groups of one pane.
@@ -67,36 +71,52 @@ impl LocalGroups {
         Some(Self { key_types: spec.key_types().ok()?, spec: spec.clone(), spare: Mutex::new(Spare::new(SPARE_GROUPS)) })
     }
 
-    /// The groups of rows; none if a row has no time, or if there are too many panes.
-    fn gather(&self, batches: &[RecordBatch]) -> Result<Option<Parts>> {
-        let mut parts = Parts { rows: batches.iter().map(RecordBatch::num_rows).sum(), ..Parts::default() };
-        for batch in batches {
+    /// Adds the rows from one to another to groups. Returns false if a row has no time, or if there are too many panes.
+    fn gather(&self, parts: &mut Parts, batches: &[RecordBatch], rows: Range<usize>) -> Result<bool> {
+        for batch in &part(batches, &rows) {
             let inputs = inputs_in_turn(&self.spec.calls, batch, 0)?;
-            let rows = Rows { keys: self.spec.key_columns(batch)?, inputs, count: batch.num_rows() };
+            let of_batch = Rows { keys: self.spec.key_columns(batch)?, inputs, count: batch.num_rows() };
             let GroupTime::Window { spec, time, .. } = &self.spec.time else {
-                parts.take(self, None, &rows)?;
+                parts.take(self, None, &of_batch)?;
                 continue;
             };
             let time = evaluate(time, batch)?;
             let times = times(&time)?;
             check_times(times)?;
             let panes = by_pane(*spec, times);
-            if times.null_count() > 0 || parts.parts.len().max(panes.len()) * LEAST_ROWS_PER_PANE > parts.rows {
-                return Ok(None);
+            if times.null_count() > 0 || parts.parts.len().max(panes.len()) * LEAST_ROWS_PER_PANE > rows.end {
+                return Ok(false);
             }
-            panes.iter().try_for_each(|(pane, members)| parts.take(self, Some(*pane), &rows.part(members)?))?;
+            panes.iter().try_for_each(|(pane, members)| parts.take(self, Some(*pane), &of_batch.part(members)?))?;
         }
-        Ok(Some(parts))
+        Ok(true)
     }
 
-    /// The groups of rows, if they are worth making.
-    fn worth_making(&self, batches: &[RecordBatch]) -> Result<Option<Parts>> {
-        let Some(parts) = self.gather(batches)? else { return Ok(None) };
-        if !parts.are_worth_making() {
-            self.let_go(parts);
+    /// Adds as many of the first rows to groups as it takes to judge whether the groups of all are worth making. Returns how many; none if
+    /// they are not.
+    fn judge(&self, parts: &mut Parts, batches: &[RecordBatch], all: usize) -> Result<Option<usize>> {
+        if all <= 2 * SAMPLE {
+            return Ok(Some(0));
+        }
+        if !self.gather(parts, batches, 0..SAMPLE)? {
             return Ok(None);
         }
-        Ok(Some(parts))
+        let groups = parts.groups();
+        if are_worth_making(SAMPLE, groups) {
+            return Ok(Some(SAMPLE));
+        }
+        if !may_be_worth_making(SAMPLE, groups, all) || !self.gather(parts, batches, SAMPLE..LARGE_SAMPLE)? {
+            return Ok(None);
+        }
+        let new = parts.groups() - groups;
+        Ok(are_worth_making(LARGE_SAMPLE - SAMPLE, new).then_some(LARGE_SAMPLE))
+    }
+
+    /// Adds all rows to groups, unless the first ones show that it does not pay. Returns whether the groups are worth making.
+    fn gather_all(&self, parts: &mut Parts, batches: &[RecordBatch]) -> Result<bool> {
+        let all = batches.iter().map(RecordBatch::num_rows).sum();
+        let Some(judged) = self.judge(parts, batches, all)? else { return Ok(false) };
+        Ok(self.gather(parts, batches, judged..all)? && are_worth_making(all, parts.groups()))
     }
 
     /// Keeps the room of groups for others.
@@ -106,13 +126,11 @@ impl LocalGroups {
     }
 
     fn try_combine(&self, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
-        let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if count > 2 * SAMPLE {
-            let Some(sample) = self.worth_making(&first_rows(batches, SAMPLE))? else { return Ok(None) };
-            self.let_go(sample);
-        }
-        let Some(parts) = self.worth_making(batches)? else { return Ok(None) };
-        let columns = parts.parts.iter().map(|(pane, part)| part.columns(*pane)).collect::<Result<Vec<_>>>()?;
+        let mut parts = Parts::default();
+        let columns = match self.gather_all(&mut parts, batches)? {
+            true => parts.parts.iter().map(|(pane, part)| part.columns(*pane)).collect::<Result<Vec<_>>>()?,
+            false => Vec::new(),
+        };
         self.let_go(parts);
         let Some(width) = columns.first().map(Vec::len) else { return Ok(None) };
         let column = |index: usize| {
@@ -124,14 +142,28 @@ impl LocalGroups {
     }
 }
 
-/// The first rows of batches, of which any may be small.
-fn first_rows(batches: &[RecordBatch], mut count: usize) -> Vec<RecordBatch> {
-    let first = |batch: &RecordBatch| {
-        let taken = count.min(batch.num_rows());
-        count -= taken;
-        (taken > 0).then(|| batch.slice(0, taken))
+/// Some of the rows of batches.
+fn part(batches: &[RecordBatch], rows: &Range<usize>) -> Vec<RecordBatch> {
+    let mut before = 0;
+    let of_batch = |batch: &RecordBatch| {
+        let first = before;
+        before += batch.num_rows();
+        let (start, end) = (rows.start.max(first), rows.end.min(before));
+        (start < end).then(|| batch.slice(start - first, end - start))
     };
-    batches.iter().filter_map(first).collect()
+    batches.iter().filter_map(of_batch).collect()
+}
+
+/// Whether groups stand for enough rows.
+fn are_worth_making(rows: usize, groups: usize) -> bool {
+    groups * LEAST_ROWS_PER_GROUP <= rows
+}
+
+/// Whether all rows may come to few groups, though some of them do not. Were all keys as frequent, then of `keys` many two rows would be
+/// of one in a `keys`th of all pairs of rows.
+fn may_be_worth_making(rows: usize, groups: usize, all: usize) -> bool {
+    let pairs = rows * rows / 2;
+    all >= LEAST_LARGE_SAMPLES * LARGE_SAMPLE && (rows - groups) * all >= LEAST_ROWS_PER_GROUP * pairs
 }
 
 impl Parts {
@@ -150,8 +182,8 @@ impl Parts {
         Ok(())
     }
 
-    fn are_worth_making(&self) -> bool {
-        self.parts.values().map(|part| part.counts.len()).sum::<usize>() * LEAST_ROWS_PER_GROUP <= self.rows
+    fn groups(&self) -> usize {
+        self.parts.values().map(|part| part.counts.len()).sum()
     }
 }
 
@@ -240,9 +272,13 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// However few of them the first batches have.
+        /// However few of them each batch has.
         #[test]
-        fn the_first_rows_are_those_of_as_many_batches_as_it_takes(sizes in prop::collection::vec(0i64..6, 0..8), count in 0usize..30) {
+        fn a_part_of_the_rows_is_of_as_many_batches_as_it_takes(
+            sizes in prop::collection::vec(0i64..6, 0..8),
+            start in 0usize..30,
+            count in 0usize..30,
+        ) {
             let mut next = 0;
             let batch = |size: i64| {
                 let numbers: ArrayRef = Arc::new(Int64Array::from_iter(next..next + size));
@@ -250,9 +286,10 @@ mod tests {
                 RecordBatch::try_from_iter([("number", numbers)]).unwrap()
             };
             let batches: Vec<RecordBatch> = sizes.into_iter().map(batch).collect();
-            let first = first_rows(&batches, count);
-            let numbers = first.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
-            prop_assert_eq!(numbers.collect::<Vec<_>>(), (0..next.min(count as i64)).collect::<Vec<_>>());
+            let part = part(&batches, &(start..start + count));
+            let numbers = part.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+            let expected: Vec<i64> = (start as i64..next.min((start + count) as i64)).collect();
+            prop_assert_eq!(numbers.collect::<Vec<_>>(), expected);
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use crate::stateful::{Pieces, Running};
 use crate::support::rows;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
+use arrow::datatypes::FieldRef;
 use proptest::prelude::*;
+use std::sync::Arc;
 use waterclock_core::time::{Timestamp, Watermark};
 
 /// Aggregates whose states add up exactly.
@@ -32,6 +35,9 @@ const OTHERS: [&str; 4] = [
     "SELECT s, sum(f) AS f, avg(a) AS g, first_value(f) AS v, count(DISTINCT a) AS d FROM t GROUP BY s, tumble(ts, INTERVAL '5 seconds')",
     "SELECT s, count(*) AS n FROM t GROUP BY s, session(ts, INTERVAL '2 seconds')",
 ];
+
+const BY_KEY: &str = "CREATE EXTERNAL TABLE counted STORED AS JSON LOCATION 'test://c' OPTIONS ('mode' 'update');
+     INSERT INTO counted SELECT a, count(*) AS n FROM t GROUP BY a";
 
 fn statements(which: usize) -> String {
     let Some((mode, columns, groups)) = GROUPINGS.get(which) else { return format!("INSERT INTO out {}", OTHERS[which - GROUPINGS.len()]) };
@@ -121,4 +127,33 @@ fn rows_are_combined_where_keys_repeat_and_states_add_up() {
     for which in GROUPINGS.len() + 2..GROUPINGS.len() + OTHERS.len() {
         assert_eq!(combined(&statements(which), &repeating), 0, "{}", statements(which));
     }
+}
+
+/// Keys that repeat too seldom among the first rows may do so among all.
+#[test]
+fn keys_that_seldom_repeat_are_judged_by_more_rows() {
+    let schema = Running::new(BY_KEY).schema();
+    let combined = |rows: i64, key: &dyn Fn(i64) -> i64| {
+        let column = |field: &FieldRef| match field.name().as_str() {
+            "a" => Arc::new(Int64Array::from_iter_values((0..rows).map(key))) as ArrayRef,
+            _ => new_null_array(field.data_type(), rows as usize),
+        };
+        let rows = RecordBatch::try_new(Arc::clone(&schema), schema.fields().iter().map(column).collect()).unwrap();
+        let run = |combined| {
+            let mut running = Running::new(BY_KEY).in_pieces(Pieces { rows: usize::MAX, combined, gathered: false });
+            (running.batch(&rows, Watermark::Unknown).unwrap(), running.combined)
+        };
+        let ((expected, _), (found, combined)) = (run(false), run(true));
+        assert_eq!(found, expected);
+        combined
+    };
+    let random = |row: i64, keys: u64| {
+        let mixed = (row as u64).wrapping_mul(0x5851_f42d_4c95_7f2d).rotate_left(32).wrapping_mul(0x14c8_2cc0_f6d9_b1e5);
+        (mixed % keys) as i64
+    };
+    assert_eq!(combined(140_000, &|row| random(row, 20_000)), 1, "each key has seven rows");
+    assert_eq!(combined(100_000, &|row| random(row, 20_000)), 0, "too few rows to look at so many of them");
+    assert_eq!(combined(140_000, &|row| random(row, 1 << 40)), 0, "no key has two rows");
+    assert_eq!(combined(140_000, &|row| if row % 5 == 0 { 0 } else { row }), 0, "all keys but one are of one row");
+    assert_eq!(combined(140_000, &|row| if row < 8_000 { row } else { 0 }), 0, "no key of the first rows repeats");
 }
