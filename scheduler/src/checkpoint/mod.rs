@@ -249,6 +249,7 @@ impl Tables {
     /// Puts a merged layer in the place of those that it stands for, if all of them are there that have not expired. Returns its path.
     fn put_in_place(&mut self, outcome: Outcome, watermark: &impl Fn(&Owner) -> Watermark) -> Result<Option<Path>> {
         let Outcome { key, replaced, is_oldest, merged } = outcome;
+        let requested = replaced.len();
         let counts = |layer: &LayerRef| layer.expires_at.is_none_or(|expiry| Watermark::At(expiry) > watermark(&key.0));
         let replaced: Vec<LayerRef> = replaced.into_iter().filter(counts).collect();
         let chain = self.chains.entry(key).or_default();
@@ -257,8 +258,10 @@ impl Tables {
         let (layer, path) = match merged {
             Ok(Some(merged)) => merged,
             Ok(None) => return Ok(None),
-            // What is no longer needed may have been removed meanwhile.
-            Err(error) if error.kind() == ErrorKind::Corrupt && found.is_some() => return Err(error.within("merging layers of state")),
+            // What has expired, or is no longer needed, may have been removed meanwhile.
+            Err(error) if error.kind() == ErrorKind::Corrupt && found.is_some() && replaced.len() == requested => {
+                return Err(error.within("merging layers of state"));
+            }
             Err(error) => {
                 tracing::warn!(%error, "layers of state are not merged, which a later batch tries again");
                 return Ok(None);

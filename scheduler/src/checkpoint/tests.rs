@@ -258,6 +258,21 @@ fn a_layer_that_is_missing_and_no_longer_needed_is_no_damage() {
 }
 
 #[test]
+fn a_layer_that_has_expired_and_was_removed_meanwhile_is_no_damage() {
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false });
+    (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
+    chain.chain()[0].reference.expires_at = Some(Timestamp(10));
+    let path = chain.store.list(Some(&paths::states())).unwrap()[0].location.clone();
+    chain.store.delete(&path).unwrap();
+    chain.begin();
+    assert!(chain.try_batch(4, 5_000, Watermark::At(Timestamp(10))).unwrap().is_empty());
+    assert_eq!(chain.keys(), [1, 2, 3, 4]);
+    chain.begin();
+    chain.batch(5, 5_000);
+    assert_eq!((chain.layers(), chain.keys()), (2, vec![1, 2, 3, 4, 5]), "it is tried again");
+}
+
+#[test]
 fn a_merge_that_is_overdue_is_waited_for() {
     let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: true });
     for key in 0..400 {
