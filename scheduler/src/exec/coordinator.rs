@@ -98,6 +98,10 @@ pub(super) fn run_lanes(
                 None => continue,
             }
         }
+        if lanes.failure.is_some() {
+            // It will not run, and what it has fetched may hold the room that lanes before the failure still need.
+            next = None;
+        }
         wait(base, lanes, next.as_mut().map(|next| &mut next.lanes));
     }
 }

@@ -298,11 +298,6 @@ fn executor(plan: &Arc<Plan>, threads: usize, budget: usize) -> Executor {
     Executor::new(Arc::clone(plan), Storage::builder().start().unwrap(), &settings).unwrap()
 }
 
-/// Splits of 16 MiB of claimed work, so that each is a lane of its own, and where their rows go.
-fn batch(sources: &[Vec<Vec<i64>>]) -> (Memory, BatchInput) {
-    batch_of(16 << 20, sources)
-}
-
 /// Splits of so much claimed work, and where their rows go.
 fn batch_of(work: usize, sources: &[Vec<Vec<i64>>]) -> (Memory, BatchInput) {
     let split = |values: &Vec<i64>| Box::new(Numbers { partition: PartitionId::from("p"), values: values.clone(), work }) as Box<dyn Split>;
@@ -317,6 +312,7 @@ fn times(sources: usize) -> Vec<SourceTime> {
     vec![SourceTime { watermark: Watermark::Unknown, latest: LatestTimes::new(), reached: None }; sources]
 }
 
+/// Splits of 16 MiB of claimed work, so that each is a lane of its own.
 fn run(executor: &mut Executor, sources: &[Vec<Vec<i64>>]) -> (Memory, Result<BatchOutput, BatchFailure>) {
     run_of(16 << 20, executor, sources)
 }
@@ -442,19 +438,21 @@ proptest! {
     fn a_batch_ahead_changes_nothing(
         batches in prop::collection::vec(prop::collection::vec(prop::collection::vec(-1i64..20, 0..12), 0..8), 1..5),
         threads in 1usize..4,
+        // A split in each lane, and several.
+        work in prop::sample::select(vec![16 << 20, 400 << 10]),
     ) {
         let plan = plan(1, vec![NodeKind::Transform(Arc::new(Double)), NodeKind::Operator(Arc::new(Counts))]);
         let mut alone = executor(&plan, 1, 64);
         let mut expected = Vec::new();
         for splits in &batches {
-            let (memory, output) = run(&mut alone, std::slice::from_ref(splits));
+            let (memory, output) = run_of(work, &mut alone, std::slice::from_ref(splits));
             expected.push(output.is_ok().then(|| memory.content()));
             if output.is_err() {
                 break;
             }
         }
         let mut overlapping = executor(&plan, threads, 64);
-        let mut waiting = batches.iter().map(|splits| batch(std::slice::from_ref(splits)));
+        let mut waiting = batches.iter().map(|splits| batch_of(work, std::slice::from_ref(splits)));
         let mut memories = std::collections::VecDeque::new();
         let mut next = waiting.next().map(|(memory, input)| {
             memories.push_back(memory);
