@@ -6,7 +6,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use std::sync::Arc;
 use waterclock_core::id::{BatchId, Epoch};
-use waterclock_core::sink::{Manifest, Sink};
+use waterclock_core::sink::{Manifest, Sink, StagedFile};
 use waterclock_core::storage::{Access, Location, Store, StoreOptions};
 use waterclock_core::{ErrorKind, Result};
 use waterclock_scheduler::testing::{Effect, Fault, Faults};
@@ -133,6 +133,32 @@ fn a_copy_whose_original_was_not_removed_is_published() {
     // Originals are removed beside what follows; who drops the sink waits for it.
     drop(sink);
     assert_eq!(store.head(&from).unwrap(), None);
+}
+
+/// To its readers it would be another object, by its tag or its time.
+#[test]
+fn what_an_earlier_driver_has_published_is_not_written_anew() {
+    let faults = Faults::default();
+    let place = Place::with_faults(&faults);
+    let sink = |last| {
+        let sink = place.files(OUT, "json");
+        sink.open(place.context("a", last)).unwrap();
+        sink
+    };
+    let first = sink(None);
+    let (manifest, store) = (stage(first.as_ref(), 0, 0, &LANES), store(&place));
+    let moved = |file: &StagedFile| (Path::from(file.staged.as_str()), Path::from(file.published.as_deref().unwrap()));
+    let (from, to) = moved(&manifest.files[0]);
+    place.storage.wait(store.objects().copy(&from, &to)).unwrap();
+    drop(first);
+    faults.arm(None);
+    let second = sink(Some(0));
+    second.publish(BatchId(0), &manifest).unwrap();
+    drop(second);
+    assert_eq!(published(&store), TRUTH);
+    assert_eq!(names(&store).iter().filter(|name| name.starts_with("_staged")).count(), 0);
+    let copies: Vec<String> = faults.operations().into_iter().filter(|operation| operation.starts_with("copy")).collect();
+    assert_eq!(copies.len(), 1, "{copies:?}");
 }
 
 #[test]

@@ -6,10 +6,13 @@
 
 use super::Store;
 use crossbeam::channel::{Receiver, bounded};
-use futures::future::join_all;
+use futures::StreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use std::sync::{Mutex, PoisonError};
+
+/// How many requests are under way at once, for records and uploads are beside them.
+const CONCURRENT_REMOVALS: usize = 16;
 
 /// Objects of a store that are being removed.
 #[derive(Debug, Default)]
@@ -56,9 +59,13 @@ impl Drop for Removals {
 
 /// Removes objects, side by side where the store can.
 async fn remove(store: Store, paths: Vec<Path>) {
-    let removed = join_all(paths.iter().map(|path| store.objects().delete(path))).await;
-    for (path, removed) in paths.iter().zip(removed) {
-        if let Err(error) = store.optional("remove", path, removed) {
+    let removals = futures::stream::iter(paths).map(|path| {
+        let store = store.clone();
+        async move { (store.objects().delete(&path).await, path) }
+    });
+    let mut removals = removals.buffer_unordered(CONCURRENT_REMOVALS);
+    while let Some((removed, path)) = removals.next().await {
+        if let Err(error) = store.optional("remove", &path, removed) {
             tracing::warn!(%error, object = %path, "an object that is no longer needed is left behind until the next start");
         }
     }

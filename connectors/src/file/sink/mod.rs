@@ -73,11 +73,17 @@ impl FileSink {
         self.opened.get().ok_or_else(|| Error::internal(format!("the sink at {} was not opened", self.location)))
     }
 
-    /// What it means how a file was found.
-    fn settle(&self, batch: BatchId, file: &StagedFile, found: Published) -> Result<()> {
-        let Published::Gone(name) = found else { return Ok(()) };
+    /// Whether a file was staged by this driver: none before it has published it.
+    fn is_own(&self, file: &StagedFile) -> bool {
         let own = self.staged_by.lock().unwrap_or_else(PoisonError::into_inner);
-        if own.as_ref().is_some_and(|own| file.staged.starts_with(own)) {
+        own.as_ref().is_some_and(|own| file.staged.starts_with(own))
+    }
+
+    /// Publishes a file, and says what it means how it was found.
+    async fn publish_file(&self, store: &Store, batch: BatchId, file: &StagedFile) -> Result<()> {
+        let is_own = self.is_own(file);
+        let Published::Gone(name) = publish(store, file, is_own).await? else { return Ok(()) };
+        if is_own {
             return Err(Error::corrupt(format!(
                 "{name} is lost: it was committed, and what was staged for it at {}/{} is gone; restore that",
                 self.location.to_string().trim_end_matches('/'),
@@ -130,7 +136,7 @@ impl Sink for FileSink {
 
     fn publish(&self, batch: BatchId, manifest: &Manifest) -> Result<()> {
         let (store, _) = self.opened()?;
-        let moves = manifest.files.iter().map(|file| async move { self.settle(batch, file, publish(store, file).await?) });
+        let moves = manifest.files.iter().map(|file| self.publish_file(store, batch, file));
         let moves = futures::stream::iter(moves).buffer_unordered(CONCURRENT_MOVES).try_collect();
         let moved: Result<()> = if manifest.files.len() > 1 { store.storage().wait(moves) } else { store.wait(moves) };
         moved?;
@@ -169,10 +175,14 @@ enum Published {
     Gone(String),
 }
 
-/// Moves one file, or copies it where nothing can be moved. What is there already was moved before.
-async fn publish(store: &Store, file: &StagedFile) -> Result<Published> {
+/// Moves one file, or copies it where nothing can be moved. What is there already was moved before. A copy of what an earlier driver staged
+/// may stand beside it, and is not written anew: to its readers it would be another object.
+async fn publish(store: &Store, file: &StagedFile, is_own: bool) -> Result<Published> {
     let Some(published) = &file.published else { return Ok(Published::Visible) };
     let (from, to) = (Path::from(file.staged.as_str()), Path::from(published.as_str()));
+    if !is_own && store.local_root().is_none() && store.objects().head(&to).await.is_ok_and(|meta| meta.size == file.bytes) {
+        return Ok(Published::Visible);
+    }
     let moved = match store.local_root() {
         Some(_) => store.objects().rename(&from, &to).await,
         None => store.objects().copy(&from, &to).await,

@@ -35,9 +35,11 @@ pub(super) fn rows(store: &Store, format: Format, manifest: &Manifest) -> Result
     Ok(rows)
 }
 
-/// The bytes of a file: where it was published, or, if that has not happened yet, where it was staged.
+/// The bytes of a file: where it was published, or, if that has not happened yet, where it was staged; it may be published between the two
+/// looks.
 fn read(store: &Store, file: &StagedFile) -> Result<(Path, Bytes)> {
-    for path in file.published.iter().chain([&file.staged]).map(|path| Path::from(path.as_str())) {
+    let published = file.published.iter();
+    for path in published.clone().chain([&file.staged]).chain(published).map(|path| Path::from(path.as_str())) {
         let Some(bytes) = store.get(&path)? else { continue };
         if bytes.len() as u64 != file.bytes {
             let (name, found, committed) = (store.display(&path), bytes.len(), file.bytes);
