@@ -69,7 +69,7 @@ impl Upload {
     /// upload is finished.
     ///
     /// What waits for the rest of its part does not count: nobody who waits for room could bring it on its way. It is at most a part for
-    /// each open upload, and what is on its way is bounded by the parts that may be.
+    /// each open upload, and counts from when it is finished until it is stored.
     pub fn push(&mut self, bytes: Bytes) {
         self.bytes += bytes.len() as u64;
         if let Some(Parts { pieces, .. }) = &self.parts {
@@ -99,7 +99,10 @@ impl Upload {
                 State::UnderWay(done)
             }
             None if self.put.store.is_in_place() && self.put.held_bytes <= IN_PLACE_BYTES => State::InPlace(self.put),
-            None => State::UnderWay(self.put.begin()),
+            None => {
+                let held = self.budget.reserve(self.put.held_bytes);
+                State::UnderWay(self.put.begin(Some(held)))
+            }
         };
         UploadHandle { bytes: self.bytes, state }
     }
@@ -110,7 +113,7 @@ impl UploadHandle {
     pub(super) fn whole(store: Store, path: Path, bytes: Bytes) -> Self {
         let (size, is_in_place) = (bytes.len(), store.is_in_place());
         let put = Put { store, path, held: vec![bytes], held_bytes: size };
-        let state = if is_in_place { State::InPlace(put) } else { State::UnderWay(put.begin()) };
+        let state = if is_in_place { State::InPlace(put) } else { State::UnderWay(put.begin(None)) };
         Self { bytes: size as u64, state }
     }
 
@@ -122,7 +125,7 @@ impl UploadHandle {
     /// Hands it to the storage thread, if it was to be written by whoever waits for it: for several that are waited for in turn.
     pub fn begin(&mut self) {
         if let State::InPlace(put) = &mut self.state {
-            self.state = State::UnderWay(put.take().begin());
+            self.state = State::UnderWay(put.take().begin(None));
         }
     }
 
@@ -158,11 +161,13 @@ impl Put {
         put.map(|_| ()).map_err(|cause| self.store.error("write", &self.path, cause))
     }
 
-    fn begin(self) -> Receiver<Result<()>> {
+    /// `held` is given back once it is stored.
+    fn begin(self, held: Option<Reservation>) -> Receiver<Result<()>> {
         let (report, done) = bounded(1);
         let storage = self.store.storage().clone();
         storage.spawn(async move {
             let result = self.write().await;
+            drop(held);
             // Nobody listens when the upload was abandoned.
             let _ = report.send(result);
         });
@@ -250,6 +255,7 @@ mod tests {
         for upload in uploads {
             upload.finish().wait().unwrap();
         }
+        assert!(budget.used() == 0 && budget.peak() >= 100 << 10, "what is on its way counts until it has arrived: {budget:?}");
         assert_eq!(store.get(&Path::from("b")).unwrap().unwrap().len(), 100 << 10);
     }
 
