@@ -178,10 +178,11 @@ struct Durable {
 
 impl Committing {
     fn serve(&mut self, inbox: &Receiver<Work>) {
-        if let Err(error) = self.commit_all(inbox) {
-            // A publisher that has ended has told of an earlier failure.
-            let _ = self.publish.send(Err(error));
-        }
+        let Err(error) = self.commit_all(inbox) else { return };
+        // A publisher that has ended has told of an earlier failure.
+        let _ = self.publish.send(Err(error));
+        // Until the driver has seen it. Why these fail too is of no interest.
+        inbox.iter().for_each(|work| drop(finish(work.outputs)));
     }
 
     fn commit_all(&mut self, inbox: &Receiver<Work>) -> Result<()> {
@@ -216,7 +217,14 @@ impl Committing {
         let watermarks: BTreeMap<Owner, Watermark> =
             draft.operators.iter().map(|(id, operator)| (Owner::Operator(id.clone()), operator.watermark)).collect();
         let writer = self.writer();
-        let mut state = self.ledger.tables.stage(changes, &watermarks, &writer, &self.loader, &mut self.merger)?;
+        let staged = self.ledger.tables.stage(changes, &watermarks, &writer, &self.loader, &mut self.merger);
+        let mut state = match staged {
+            Ok(state) => state,
+            Err(error) => {
+                drop(finish(outputs));
+                return Err(error);
+            }
+        };
         let puts = self.log.store().begin_puts(std::mem::take(&mut state.objects));
         Ok(Storing { draft, outputs, state, puts, watermarks, writer, started, cut, run })
     }
@@ -284,13 +292,14 @@ fn begin_uploads(outputs: &mut [StagedOutput]) {
     }
 }
 
-/// What the batch has staged for each sink, once it is durable.
+/// What the batch has staged for each sink, once it is durable. All are waited for, whatever has failed.
 fn finish(outputs: Vec<StagedOutput>) -> Result<Vec<Staged>> {
     let finish = |output: StagedOutput| {
         let manifest = guarded(&output.id, || output.staging.finish(output.lanes))?;
         Ok((output.id, output.sink, manifest))
     };
-    outputs.into_iter().map(finish).collect()
+    let manifests: Vec<Result<Staged>> = outputs.into_iter().map(finish).collect();
+    manifests.into_iter().collect()
 }
 
 /// Another driver's record stands where this one's should.

@@ -179,13 +179,17 @@ impl Driver {
     }
 
     /// Whether a failure is only the wake of another driver, which collects what this one staged. The batch that failed is the next one,
-    /// or one of those before that were being committed.
+    /// or one of those before: as many as are being committed, and one that waits for its turn.
     fn overtaken(&self) -> Option<Error> {
-        let oldest = self.writer.seq.0.saturating_sub(self.seams.in_flight.get() as u64);
-        let seqs = (oldest..=self.writer.seq.0).map(Seq);
-        let read = |seq: Seq| self.log.read(seq).ok().flatten().map(|stored| stored.record);
-        let theirs = seqs.filter_map(read).find(|record| record.epoch > self.writer.epoch)?;
-        Some(self.fenced(&theirs))
+        let oldest = self.writer.seq.0.saturating_sub(self.seams.in_flight.get() as u64 + 1);
+        for seq in (oldest..=self.writer.seq.0).map(Seq) {
+            // A store that does not answer is what failed.
+            let record = self.log.read(seq).ok()?.map(|stored| stored.record);
+            if let Some(theirs) = record.filter(|record| record.epoch > self.writer.epoch) {
+                return Some(self.fenced(&theirs));
+            }
+        }
+        None
     }
 
     fn fenced(&self, theirs: &Record) -> Error {
