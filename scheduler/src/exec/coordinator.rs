@@ -73,7 +73,7 @@ pub(super) fn run_lanes(
     base: &Base,
     lanes: &mut Lanes,
     ahead: impl FnOnce() -> Option<BegunBatch>,
-    mut merge: impl FnMut(LaneResult) -> Result<(), BatchFailure>,
+    mut merge: impl FnMut(LaneResult) -> Result<(), BatchFailure> + Send,
 ) -> Result<Option<BegunBatch>, BatchFailure> {
     let most = base.pool.current_num_threads() * 2;
     let (mut ahead, mut next) = (Some(ahead), None);
@@ -88,8 +88,9 @@ pub(super) fn run_lanes(
                 lanes.dispatch(base);
             }
         }
-        while let Some(result) = lanes.next_in_order() {
-            merge(result)?;
+        let ready = lanes.ready_in_order();
+        if !ready.is_empty() {
+            base.in_pool(|| ready.into_iter().try_for_each(&mut merge))?;
         }
         if lanes.active.is_empty() {
             match lanes.failure.take() {
@@ -174,10 +175,14 @@ impl Lanes {
         }
     }
 
-    fn next_in_order(&mut self) -> Option<LaneResult> {
-        let result = self.active.front_mut()?.done.take()?;
-        self.active.pop_front();
-        Some(result)
+    /// What lanes have left that are done, up to the first that is not.
+    fn ready_in_order(&mut self) -> Vec<LaneResult> {
+        let mut ready = Vec::new();
+        while let Some(result) = self.active.front_mut().and_then(|active| active.done.take()) {
+            self.active.pop_front();
+            ready.push(result);
+        }
+        ready
     }
 
     fn take(&mut self, event: Event) {

@@ -139,7 +139,7 @@ impl Base {
 
     /// Runs what operators have to do within the pool, where its steps wake no thread but those that they divide their work among; without
     /// operators, right here.
-    fn in_pool<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(super) fn in_pool<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let has_operators = self.plan.nodes.iter().any(|node| matches!(node.kind, NodeKind::Operator(_)));
         if has_operators { self.pool.install(work) } else { work() }
     }
