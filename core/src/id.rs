@@ -103,20 +103,30 @@ pub struct Checksum(String);
 impl Checksum {
     /// The checksum of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self::of_pieces([bytes])
+        let mut all = Checksummer::default();
+        all.update(bytes);
+        all.finish()
+    }
+}
+
+/// The checksum of bytes that come piece by piece.
+#[derive(Debug, Default)]
+pub struct Checksummer(sha2::Sha256);
+
+impl Checksummer {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        sha2::Digest::update(&mut self.0, piece);
     }
 
-    /// The checksum of the bytes of all pieces together.
-    pub fn of_pieces<B: AsRef<[u8]>>(pieces: impl IntoIterator<Item = B>) -> Self {
-        use sha2::Digest;
-        let mut hasher = sha2::Sha256::new();
-        pieces.into_iter().for_each(|piece| hasher.update(piece));
+    /// The checksum of all pieces together.
+    pub fn finish(self) -> Checksum {
         let mut text = String::with_capacity(71);
         text.push_str("sha256:");
-        for byte in hasher.finalize() {
+        for byte in sha2::Digest::finalize(self.0) {
             text.push_str(&format!("{byte:02x}"));
         }
-        Self(text)
+        Checksum(text)
     }
 }
 
@@ -135,6 +145,9 @@ mod tests {
         let expected = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Checksum::of(b"").to_string(), expected);
         let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(Checksum::of_pieces(["a", "", "bc"]).to_string(), expected);
+        assert_eq!(Checksum::of(b"abc").to_string(), expected);
+        let mut pieces = Checksummer::default();
+        ["a", "", "bc"].iter().for_each(|piece| pieces.update(piece.as_bytes()));
+        assert_eq!(pieces.finish().to_string(), expected);
     }
 }

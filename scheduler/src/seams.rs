@@ -34,12 +34,14 @@ pub struct Merging {
     /// Whether a thread of its own does those beside the batches; else the committer does, behind a batch, so that the order of storage
     /// operations does not depend on time.
     pub on_a_thread: bool,
+    /// How many keys those beside the batches have in memory, more or less, where local files can be read again at little cost.
+    pub keys_at_once: u64,
 }
 
 impl Default for Merging {
-    /// A commit merges what takes it a few milliseconds.
+    /// A commit merges what takes it a few milliseconds; keys take a few dozen MiB.
     fn default() -> Self {
-        Self { beside_from: 1 << 20, on_a_thread: true }
+        Self { beside_from: 1 << 20, on_a_thread: true, keys_at_once: 2_500_000 }
     }
 }
 

@@ -1,9 +1,11 @@
 //! A layer as bytes: an Arrow IPC file, readable by any Arrow reader.
 //!
-//! The rows' columns come first, then `_removed`. The schema's metadata name the table and the number of key columns.
+//! The rows' columns come first, then `_removed`. The schema's metadata name the table and the number of key columns. A large layer has
+//! several record batches, and can be written and read part by part, so that it need not be in memory as a whole.
 
 use super::{StateLayer, StateTable};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::time::Timestamp;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -18,6 +20,9 @@ const TABLE: &str = "waterclock.table";
 const KEY_COLUMNS: &str = "waterclock.key_columns";
 const EXPIRES: &str = "waterclock.expires";
 const REMOVED: &str = "_removed";
+
+/// So many rows, at most, are a record batch.
+const PART_ROWS: usize = 1 << 16;
 
 impl StateLayer {
     /// The rows in one piece, with a last column that says which keys went.
@@ -51,20 +56,52 @@ impl StateLayer {
 
 /// The layer as an Arrow IPC file.
 pub fn encode_layer(layer: &StateLayer) -> Result<Bytes> {
-    let mut encoder = LayerEncoder::new(&layer.table, &layer.rows.schema())?;
-    encoder.write(layer)?;
-    encoder.finish()
+    let mut writer = LayerWriter::new(&layer.table, &layer.rows.schema())?;
+    writer.write(layer)?;
+    Ok(writer.finish()?.rest)
 }
 
-/// A layer as such a file, part by part.
-pub(super) struct LayerEncoder {
+/// The same in pieces. Memory that is taken in pieces of dozens of MiB stays with whichever thread gave it back.
+pub fn encode_pieces(layer: &StateLayer) -> Result<Vec<Bytes>> {
+    let mut writer = LayerWriter::new(&layer.table, &layer.rows.schema())?;
+    let mut pieces = Vec::with_capacity(layer.rows.num_rows() / PART_ROWS + 2);
+    for start in (0..layer.rows.num_rows()).step_by(PART_ROWS) {
+        writer.write(&layer.slice(start, PART_ROWS.min(layer.rows.num_rows() - start)))?;
+        pieces.push(writer.take());
+    }
+    pieces.push(writer.finish()?.rest);
+    Ok(pieces)
+}
+
+/// Encodes a layer part by part.
+pub struct LayerWriter {
+    table: StateTable,
     schema: SchemaRef,
     writer: FileWriter<Vec<u8>>,
+    rows: u64,
+    /// When the last of the rows expires that do.
+    latest: Option<Timestamp>,
+    /// Whether a row stays until it is removed.
+    is_kept: bool,
 }
 
-impl LayerEncoder {
+/// What was encoded.
+#[derive(Debug)]
+pub struct WrittenLayer {
+    /// The bytes that were not yet taken.
+    pub rest: Bytes,
+    /// How many rows the layer has.
+    pub rows: u64,
+    /// As [`StateLayer::expires_at`].
+    pub expires_at: Option<Timestamp>,
+}
+
+impl LayerWriter {
     /// A layer whose rows have these columns.
-    pub(super) fn new(table: &StateTable, columns: &Schema) -> Result<Self> {
+    ///
+    /// # Errors
+    /// `Internal` if they can't be encoded.
+    pub fn new(table: &StateTable, columns: &Schema) -> Result<Self> {
         let mut metadata = HashMap::from([(TABLE.to_owned(), table.name.clone()), (KEY_COLUMNS.to_owned(), table.key_columns.to_string())]);
         metadata.extend(table.expires.map(|column| (EXPIRES.to_owned(), column.to_string())));
         let mut fields: Vec<Arc<Field>> = columns.fields().to_vec();
@@ -72,28 +109,51 @@ impl LayerEncoder {
         let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
         let writer = FileWriter::try_new(Vec::new(), &schema);
         let writer = writer.or_error(ErrorKind::Internal, || format!("encoding the state table '{}'", table.name))?;
-        Ok(Self { schema, writer })
+        Ok(Self { table: table.clone(), schema, writer, rows: 0, latest: None, is_kept: false })
     }
 
     /// Puts rows of the layer behind those that were written before.
-    pub(super) fn write(&mut self, part: &StateLayer) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Internal` if they are of another shape.
+    pub fn write(&mut self, part: &StateLayer) -> Result<()> {
         let failed = || format!("encoding the state table '{}'", part.table.name);
         let rows = part.to_batch()?.with_schema(Arc::clone(&self.schema)).or_error(ErrorKind::Internal, failed)?;
         let size: usize = rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
         // Bytes of validity come to what the columns have, and the footer.
         self.writer.get_mut().reserve(size + size / 8 + (4 << 10));
-        self.writer.write(&rows).or_error(ErrorKind::Internal, failed)
+        for start in (0..rows.num_rows()).step_by(PART_ROWS) {
+            let part = rows.slice(start, PART_ROWS.min(rows.num_rows() - start));
+            self.writer.write(&part).or_error(ErrorKind::Internal, failed)?;
+        }
+        if part.rows.num_rows() > 0 {
+            let expires_at = part.expires_at();
+            self.is_kept |= expires_at.is_none();
+            self.latest = self.latest.max(expires_at);
+            self.rows += part.rows.num_rows() as u64;
+        }
+        Ok(())
     }
 
     /// The bytes of what was written since the last time.
-    pub(super) fn take(&mut self) -> Bytes {
+    pub fn take(&mut self) -> Bytes {
         Bytes::from(std::mem::take(self.writer.get_mut()))
     }
 
-    /// The rest of the bytes.
-    pub(super) fn finish(mut self) -> Result<Bytes> {
-        self.writer.finish().or_error(ErrorKind::Internal, || "encoding a layer of state".into())?;
-        Ok(self.take())
+    /// Says that no part follows.
+    ///
+    /// # Errors
+    /// `Internal` if the end can't be encoded.
+    pub fn finish(mut self) -> Result<WrittenLayer> {
+        self.writer.finish().or_error(ErrorKind::Internal, || format!("encoding the state table '{}'", self.table.name))?;
+        let expires_at = if self.is_kept { None } else { self.latest };
+        Ok(WrittenLayer { rest: self.take(), rows: self.rows, expires_at })
+    }
+}
+
+impl std::fmt::Debug for LayerWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LayerWriter").field("table", &self.table).field("rows", &self.rows).finish_non_exhaustive()
     }
 }
 
@@ -101,7 +161,7 @@ fn removed_field() -> Arc<Field> {
     Arc::new(Field::new(REMOVED, DataType::Boolean, false))
 }
 
-/// Reads what [`encode_layer`] wrote.
+/// Reads what [`encode_layer`] or a [`LayerWriter`] wrote.
 ///
 /// # Errors
 /// `Corrupt` if the bytes are not such a file.
@@ -115,7 +175,7 @@ pub fn decode_layer(bytes: Bytes) -> Result<StateLayer> {
     StateLayer::from_batch(table, &batch)
 }
 
-fn table_of(schema: &Schema) -> Result<StateTable> {
+pub(super) fn table_of(schema: &Schema) -> Result<StateTable> {
     let entry = |key: &str| schema.metadata().get(key).ok_or_else(|| Error::corrupt(format!("a layer of state lacks '{key}'")));
     let name = entry(TABLE)?.clone();
     let key_columns = entry(KEY_COLUMNS)?.parse().or_error(ErrorKind::Corrupt, || format!("the state table '{name}' has no key"))?;
@@ -147,6 +207,16 @@ mod tests {
         let layer = sample();
         let back = decode_layer(encode_layer(&layer).unwrap()).unwrap();
         assert_eq!((back.table, back.rows, back.removed), (layer.table, layer.rows, layer.removed));
+    }
+
+    #[test]
+    fn a_large_layer_is_several_parts() {
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..2 * PART_ROWS as i64 + 9));
+        let layer = StateLayer::upserts(StateTable::new("seen", 1), RecordBatch::try_from_iter([("k", keys)]).unwrap());
+        let bytes = encode_layer(&layer).unwrap();
+        assert_eq!(FileReader::try_new(Cursor::new(bytes.clone()), None).unwrap().num_batches(), 3);
+        assert_eq!(encode_pieces(&layer).unwrap().concat(), bytes);
+        assert_eq!(decode_layer(bytes).unwrap().rows, layer.rows);
     }
 
     #[test]

@@ -1,33 +1,20 @@
 //! Merging layers of a table into one: the last row of each key wins. What it gives depends on the layers alone, and is written or read
 //! like any other layer.
 //!
-//! A layer has one row per key, so a row stays unless a newer layer has its key. What is held in memory beside the rows: of keys of
-//! numbers, where those of a part stand, and one part; of others those of the newer layers, but none of the oldest layer, which is mostly
-//! the largest by far.
+//! A layer has one row per key, so a row stays unless a newer layer has its key: layers are looked through newest first
+//! ([`NewerKeys`]). That goes by the keys alone, so large layers can be looked through and then taken part by part, and their rows are never
+//! in memory together: see [`LayerMerge`].
 
-use super::codec::LayerEncoder;
-use super::number_key::{NumberKey, NumberKeys};
-use super::{StateLayer, StateTable, are_numbers};
+use super::newer::{KeyShare, NewerKeys};
+use super::{LayerWriter, StateLayer, StateTable};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::time::{Timestamp, Watermark};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{FilterBuilder, FilterPredicate, concat};
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
-use arrow::row::{RowConverter, SortField};
-use bytes::Bytes;
-use foldhash::fast::RandomState;
-use hashbrown::HashTable;
-use std::hash::BuildHasher;
 use std::sync::Arc;
-
-/// Keys of so many rows are looked up among each other, more or less: so many fit into the cache.
-const PART: usize = 1 << 16;
-/// Into how many parts keys are divided, at most.
-const MOST_PARTS: usize = 1 << 8;
-/// So many rows of large layers are encoded at a time.
-const WRITTEN: usize = 1 << 16;
 
 /// One layer that says the same as these, oldest first, of one table: the last row of each key. `complete` says that no layer lies
 /// below them, so that keys that went need not be remembered, nor rows that have expired by the watermark. Rows are in the order in which
@@ -36,115 +23,159 @@ const WRITTEN: usize = 1 << 16;
 /// # Errors
 /// `Corrupt` if the layers are of different shapes, `Internal` without any layer.
 pub fn merge(layers: &[StateLayer], complete: bool, watermark: Watermark) -> Result<StateLayer> {
-    let (schema, parts) = same_shapes(layers)?;
-    let table = layers[0].table.clone();
-    let merging = || format!("merging the state table '{}'", table.name);
-    let stays = which_stay(layers, &parts, complete, watermark)?;
-    let rows = stays.iter().flatten().filter(|stays| **stays).count();
-    let kept: Vec<Option<FilterPredicate>> = stays.iter().map(|stays| predicate(stays)).collect();
-    let column = |arrays: Vec<&dyn Array>| gather(&arrays, &kept).or_error(ErrorKind::Internal, merging);
+    debug_assert!(layers.iter().all(has_distinct_keys), "a layer has a key twice");
+    let rows: Vec<u64> = layers.iter().map(|layer| layer.rows.num_rows() as u64).collect();
+    let mut merge = LayerMerge::new(&rows, complete, watermark, KeyShare::whole());
+    let stay = layers.iter().enumerate().rev().map(|(index, layer)| merge.look_at(layer, index == 0));
+    let mut stay = stay.collect::<Result<Vec<_>>>()?;
+    stay.reverse();
+    let LayerShape { table, schema } = merge.shape()?;
+    let parts = layers.iter().map(|layer| with_names(layer, table, schema)).collect::<Result<Vec<_>>>()?;
+    let rows = stay.iter().map(BooleanBuffer::count_set_bits).sum();
+    let kept: Vec<Option<FilterPredicate>> = stay.iter().map(predicate).collect();
+    let column = |arrays: Vec<&dyn Array>| gather(&arrays, &kept).or_error(ErrorKind::Internal, || merging(table));
     let columns = (0..schema.fields().len()).map(|index| column(parts.iter().map(|part| part.column(index).as_ref()).collect()));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     let removed = column(layers.iter().map(|layer| &layer.removed as &dyn Array).collect())?.as_boolean().clone();
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    let rows = RecordBatch::try_new_with_options(schema, columns, &options).or_error(ErrorKind::Internal, merging)?;
-    Ok(StateLayer { table, rows, removed })
+    let rows = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).or_error(ErrorKind::Internal, || merging(table))?;
+    Ok(StateLayer { table: table.clone(), rows, removed })
 }
 
-/// A layer as the bytes of an object.
-#[derive(Debug)]
-pub struct EncodedLayer {
-    /// The bytes, in their order.
-    pub pieces: Vec<Bytes>,
-    /// How many rows it has.
-    pub rows: u64,
-    /// As [`StateLayer::expires_at`].
-    pub expires_at: Option<Timestamp>,
+fn has_distinct_keys(layer: &StateLayer) -> bool {
+    let kept = LayerMerge::new(&[], false, Watermark::Unknown, KeyShare::whole()).look_at(layer, false);
+    kept.is_ok_and(|kept| kept.count_set_bits() == kept.len() && (layer.table.key_columns > 0 || kept.len() <= 1))
 }
 
-/// What [`merge`] gives, encoded: for large layers, each of which goes while its rows are written. Their rows are never in memory twice,
-/// but for a few. None if it is told not to go on.
-///
-/// # Errors
-/// As [`merge`].
-pub fn merge_encoded(
-    layers: Vec<StateLayer>,
+/// [`merge`] part by part. All layers are looked at, newest first; what stays of a part can be taken at once, or when it is read again. Of
+/// large layers, which can be read several times, one such merge can look for each share of the keys: what stays for all of them stays.
+pub struct LayerMerge {
     complete: bool,
     watermark: Watermark,
-    goes_on: &dyn Fn() -> bool,
-) -> Result<Option<EncodedLayer>> {
-    let (schema, parts) = same_shapes(&layers)?;
-    let table = layers[0].table.clone();
-    let stays = which_stay(&layers, &parts, complete, watermark)?;
-    let removed: Vec<BooleanArray> = layers.into_iter().map(|layer| layer.removed).collect();
-    let mut encoder = LayerEncoder::new(&table, &schema)?;
-    let (mut pieces, mut rows, mut expiries) = (Vec::new(), 0, Vec::new());
-    for ((part, removed), stays) in parts.into_iter().zip(removed).zip(stays) {
-        for start in (0..stays.len()).step_by(WRITTEN) {
-            if !goes_on() {
-                return Ok(None);
-            }
-            let length = WRITTEN.min(stays.len() - start);
-            let written = StateLayer { table: table.clone(), rows: part.slice(start, length), removed: removed.slice(start, length) };
-            let written = filtered(written, &stays[start..start + length])?;
-            if written.rows.num_rows() > 0 {
-                rows += written.rows.num_rows() as u64;
-                expiries.push(written.expires_at());
-                encoder.write(&written)?;
-                pieces.push(encoder.take());
-            }
+    expected_keys: usize,
+    share: KeyShare,
+    /// Since the first part.
+    seen: Option<(LayerShape, NewerKeys)>,
+}
+
+impl LayerMerge {
+    /// Of layers of so many rows, oldest first. `complete` and `watermark` are as for [`merge`]; rows of other shares stay.
+    pub fn new(rows: &[u64], complete: bool, watermark: Watermark, share: KeyShare) -> Self {
+        let newer: u64 = rows.iter().skip(1).sum();
+        // What changes are mostly rows that the oldest layer has.
+        let expected = newer.min(rows.first().copied().unwrap_or(0));
+        Self { complete, watermark, expected_keys: usize::try_from(expected).unwrap_or(0), share, seen: None }
+    }
+
+    /// Which rows of the next part of a layer stay. `is_oldest` says that no layer follows.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is of another shape than those before.
+    pub fn look_at(&mut self, part: &StateLayer, is_oldest: bool) -> Result<BooleanBuffer> {
+        let seen = match self.seen.take() {
+            Some(seen) => seen,
+            None => LayerShape::of(part, self.expected_keys, self.share.clone())?,
+        };
+        let (LayerShape { table, schema }, newer) = self.seen.insert(seen);
+        same_shape(part, table, schema)?;
+        let stay = newer.lack(&part.rows.columns()[..table.key_columns], part.rows.num_rows(), !is_oldest)?;
+        let gone = if self.complete { gone(part, self.watermark) } else { None };
+        Ok(match gone {
+            Some(gone) => &stay & &!&gone,
+            None => stay,
+        })
+    }
+
+    /// What the merged layer looks like.
+    ///
+    /// # Errors
+    /// `Internal` if nothing was looked at.
+    pub fn shape(&self) -> Result<&LayerShape> {
+        self.seen.as_ref().map(|(shape, _)| shape).ok_or_else(|| Error::internal("merging no layers of state"))
+    }
+}
+
+impl std::fmt::Debug for LayerMerge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LayerMerge").field("complete", &self.complete).field("watermark", &self.watermark).finish_non_exhaustive()
+    }
+}
+
+/// What layers of a table have in common, as the newest of them calls it.
+#[derive(Debug, Clone)]
+pub struct LayerShape {
+    table: StateTable,
+    schema: SchemaRef,
+}
+
+impl LayerShape {
+    fn of(part: &StateLayer, expected_keys: usize, share: KeyShare) -> Result<(Self, NewerKeys)> {
+        let (table, schema) = (part.table.clone(), part.rows.schema());
+        let types: Vec<DataType> = schema.fields()[..table.key_columns].iter().map(|field| field.data_type().clone()).collect();
+        let newer = NewerKeys::new(&types, expected_keys, share)?;
+        Ok((Self { table, schema }, newer))
+    }
+
+    /// Those rows of a part that stay.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is not the part that was looked at, as far as that shows.
+    pub fn take(&self, part: &StateLayer, stay: &BooleanBuffer) -> Result<StateLayer> {
+        let Self { table, schema } = self;
+        let (rows, removed) = (with_names(part, table, schema)?, part.removed.clone());
+        if stay.len() != rows.num_rows() {
+            return Err(Error::corrupt(format!("a layer of the state table '{}' has changed", table.name)));
         }
+        let Some(predicate) = predicate(stay) else { return Ok(StateLayer { table: table.clone(), rows, removed }) };
+        let rows = predicate.filter_record_batch(&rows).or_error(ErrorKind::Internal, || merging(table))?;
+        let removed = predicate.filter(&removed).or_error(ErrorKind::Internal, || merging(table))?.as_boolean().clone();
+        Ok(StateLayer { table: table.clone(), rows, removed })
     }
-    pieces.push(encoder.finish()?);
-    // A row that stays until it is removed keeps the layer.
-    let expires_at = if expiries.contains(&None) { None } else { expiries.into_iter().flatten().max() };
-    Ok(Some(EncodedLayer { pieces, rows, expires_at }))
-}
 
-/// The rows of the layers, under the names of the newest one's columns.
-fn same_shapes(layers: &[StateLayer]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let Some(newest) = layers.last() else { return Err(Error::internal("merging no layers of state")) };
-    let schema = newest.rows.schema();
-    let parts = layers.iter().map(|layer| with_names(layer, &newest.table, &schema)).collect::<Result<Vec<_>>>()?;
-    debug_assert!(parts.iter().all(|part| has_distinct_keys(part, newest.table.key_columns)), "a layer has a key twice");
-    Ok((schema, parts))
-}
-
-/// Which rows of each layer the merged one has.
-fn which_stay(layers: &[StateLayer], parts: &[RecordBatch], complete: bool, watermark: Watermark) -> Result<Vec<Vec<bool>>> {
-    let mut stays = are_newest(parts, layers[0].table.key_columns)?;
-    if complete {
-        stays.iter_mut().zip(layers).for_each(|(stays, layer)| leave_out_gone(stays, layer, watermark));
+    /// What encodes the merged layer.
+    ///
+    /// # Errors
+    /// `Internal` if such rows can't be encoded.
+    pub fn writer(&self) -> Result<LayerWriter> {
+        LayerWriter::new(&self.table, &self.schema)
     }
-    Ok(stays)
-}
 
-/// The rows of a layer that stay.
-fn filtered(layer: StateLayer, stays: &[bool]) -> Result<StateLayer> {
-    let Some(predicate) = predicate(stays) else { return Ok(layer) };
-    let merging = || format!("merging the state table '{}'", layer.table.name);
-    let rows = predicate.filter_record_batch(&layer.rows).or_error(ErrorKind::Internal, merging)?;
-    let removed = predicate.filter(&layer.removed).or_error(ErrorKind::Internal, merging)?.as_boolean().clone();
-    Ok(StateLayer { table: layer.table, rows, removed })
-}
-
-/// Of rows that stay, those that expired, and keys that went, need not.
-fn leave_out_gone(stays: &mut [bool], layer: &StateLayer, watermark: Watermark) {
-    let expires = layer.table.expires.and_then(|column| layer.rows.column(column).as_primitive_opt::<TimestampMicrosecondType>());
-    if expires.is_none() && layer.removed.true_count() == 0 {
-        return;
+    /// Parts that were taken, in their order, as one layer.
+    ///
+    /// # Errors
+    /// `Internal` if they don't fit each other.
+    pub fn join(&self, parts: Vec<StateLayer>) -> Result<StateLayer> {
+        let failed = || merging(&self.table);
+        let mut columns: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(parts.len()); self.schema.fields().len() + 1];
+        for part in parts {
+            let all = part.rows.columns().iter().cloned().chain([Arc::new(part.removed) as ArrayRef]);
+            columns.iter_mut().zip(all).for_each(|(column, array)| column.push(array));
+        }
+        // Column by column, for each is in memory twice.
+        let join = |arrays: Vec<ArrayRef>| concat(&arrays.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+        let mut joined = columns.into_iter().map(join).collect::<Result<Vec<_>, _>>().or_error(ErrorKind::Internal, failed)?;
+        let removed = joined.pop().ok_or_else(|| Error::internal(failed()))?.as_boolean().clone();
+        let options = RecordBatchOptions::new().with_row_count(Some(removed.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), joined, &options).or_error(ErrorKind::Internal, failed)?;
+        Ok(StateLayer { table: self.table.clone(), rows, removed })
     }
-    let is_gone = |row: usize| {
-        let expired = expires.is_some_and(|times| times.is_valid(row) && Watermark::At(Timestamp(times.value(row))) <= watermark);
-        expired || layer.removed.value(row)
-    };
-    stays.iter_mut().enumerate().filter(|(_, stays)| **stays).for_each(|(row, stays)| *stays = !is_gone(row));
+}
+
+/// The rows of a part that have expired, or whose keys went: without a layer below, they need not be remembered. None if there are none.
+fn gone(part: &StateLayer, watermark: Watermark) -> Option<BooleanBuffer> {
+    let expires = part.table.expires.and_then(|column| part.rows.column(column).as_primitive_opt::<TimestampMicrosecondType>());
+    if expires.is_none() && part.removed.true_count() == 0 {
+        return None;
+    }
+    let has_expired =
+        |row: usize| expires.is_some_and(|times| times.is_valid(row) && Watermark::At(Timestamp(times.value(row))) <= watermark);
+    Some(BooleanBuffer::collect_bool(part.removed.len(), |row| has_expired(row) || part.removed.value(row)))
 }
 
 /// Which rows of a layer to take; none if all.
-fn predicate(stays: &[bool]) -> Option<FilterPredicate> {
-    let all = stays.iter().all(|stays| *stays);
-    (!all).then(|| FilterBuilder::new(&BooleanArray::from(BooleanBuffer::from(stays))).build())
+fn predicate(stay: &BooleanBuffer) -> Option<FilterPredicate> {
+    let all = stay.count_set_bits() == stay.len();
+    (!all).then(|| FilterBuilder::new(&BooleanArray::from(stay.clone())).build())
 }
 
 /// The rows that stay of one column of all layers. Column by column, for what is taken of each layer is copied once more.
@@ -159,145 +190,33 @@ fn gather(of_layers: &[&dyn Array], kept: &[Option<FilterPredicate>]) -> std::re
 
 /// The rows of a layer under the newest names of its columns: a program may call its keys by other names than the one before it.
 fn with_names(layer: &StateLayer, table: &StateTable, schema: &SchemaRef) -> Result<RecordBatch> {
-    let different = || format!("layers of the state table '{}' have different shapes", table.name);
-    let types = |schema: &SchemaRef| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
-    if layer.table != *table || types(&layer.rows.schema()) != types(schema) {
-        return Err(Error::corrupt(different()));
-    }
-    RecordBatch::try_new(Arc::clone(schema), layer.rows.columns().to_vec()).or_error(ErrorKind::Corrupt, different)
+    same_shape(layer, table, schema)?;
+    RecordBatch::try_new(Arc::clone(schema), layer.rows.columns().to_vec()).or_error(ErrorKind::Corrupt, || merging(table))
 }
 
-fn has_distinct_keys(rows: &RecordBatch, key_columns: usize) -> bool {
-    let newest = are_newest(&[rows.slice(0, 0), rows.clone()], key_columns);
-    newest.is_ok_and(|newest| newest.iter().flatten().all(|newest| *newest) && (key_columns > 0 || rows.num_rows() <= 1))
+fn same_shape(layer: &StateLayer, table: &StateTable, schema: &SchemaRef) -> Result<()> {
+    let (columns, expected) = (layer.rows.schema(), schema.fields());
+    let is_same = columns.fields().len() == expected.len()
+        && columns.fields().iter().zip(expected).all(|(column, expected)| column.data_type() == expected.data_type());
+    if layer.table == *table && is_same { Ok(()) } else { Err(different(table)) }
 }
 
-/// For each row of each layer, oldest first, whether no newer layer has its key.
-fn are_newest(layers: &[RecordBatch], key_columns: usize) -> Result<Vec<Vec<bool>>> {
-    let Some(schema) = layers.first().map(RecordBatch::schema) else { return Ok(Vec::new()) };
-    let types = || schema.fields()[..key_columns].iter().map(|field| field.data_type());
-    match key_columns {
-        0 => Ok(newest_without_key(layers)),
-        1 if are_numbers(types()) => newest_numbers::<1>(layers, parts_for(layers)),
-        2 if are_numbers(types()) => newest_numbers::<2>(layers, parts_for(layers)),
-        _ => {
-            let fields = types().map(|data_type| SortField::new(data_type.clone())).collect();
-            let converter = RowConverter::new(fields).or_error(ErrorKind::Internal, || "a column of this type can't be a key".into())?;
-            newest_encoded(layers, key_columns, &converter)
-        }
-    }
+fn different(table: &StateTable) -> Error {
+    Error::corrupt(format!("layers of the state table '{}' have different shapes", table.name))
 }
 
-/// A table without a key has one row.
-fn newest_without_key(layers: &[RecordBatch]) -> Vec<Vec<bool>> {
-    let newest = layers.iter().rposition(|layer| layer.num_rows() > 0);
-    layers.iter().enumerate().map(|(index, layer)| vec![Some(index) == newest; layer.num_rows()]).collect()
-}
-
-/// How many rows have keys that older ones are looked up among.
-fn newer_rows(layers: &[RecordBatch]) -> usize {
-    layers.iter().skip(1).map(RecordBatch::num_rows).sum()
-}
-
-fn parts_for(layers: &[RecordBatch]) -> usize {
-    (newer_rows(layers) / PART).next_power_of_two().min(MOST_PARTS)
-}
-
-/// Keys of numbers are looked up part by part, by their hashes, for the table of a part's keys fits into the cache.
-fn newest_numbers<const N: usize>(layers: &[RecordBatch], parts: usize) -> Result<Vec<Vec<bool>>> {
-    let hasher = RandomState::default();
-    let divided = layers.iter().map(|layer| Divided::<N>::of(layer, parts, &hasher)).collect::<Result<Vec<_>>>()?;
-    let mut newest: Vec<Vec<bool>> = layers.iter().map(|layer| vec![true; layer.num_rows()]).collect();
-    let hashed = |key: NumberKey<N>| (hasher.hash_one(key), key);
-    let mut keys: Vec<(u64, NumberKey<N>)> = Vec::new();
-    let mut seen: HashTable<NumberKey<N>> = HashTable::with_capacity(newer_rows(layers) / parts);
-    for part in 0..parts {
-        seen.clear();
-        for (index, layer) in divided.iter().enumerate().rev() {
-            // Before any is looked up, for what is found can't be foretold, and each wrong guess would wait for a key from memory.
-            keys.clear();
-            keys.extend(layer.rows(part).iter().map(|&row| hashed(layer.keys.get(row as usize))));
-            for (&row, &(hash, key)) in layer.rows(part).iter().zip(&keys) {
-                if seen.find(hash, |other| *other == key).is_some() {
-                    newest[index][row as usize] = false;
-                } else if index > 0 {
-                    seen.insert_unique(hash, key, |key| hasher.hash_one(key));
-                }
-            }
-        }
-    }
-    Ok(newest)
-}
-
-/// The rows of a layer by the hashes of their keys.
-struct Divided<const N: usize> {
-    keys: NumberKeys<N>,
-    /// Part by part, ascending within each.
-    rows: Vec<u32>,
-    /// Where each part ends.
-    ends: Vec<usize>,
-}
-
-impl<const N: usize> Divided<N> {
-    /// `parts` is a power of two, of at most 8 bits.
-    fn of(layer: &RecordBatch, parts: usize, hasher: &RandomState) -> Result<Self> {
-        let keys = NumberKeys::<N>::of(&layer.columns()[..N])?;
-        // The table goes by the lowest bits and the highest ones.
-        let part = |row: usize| (hasher.hash_one(keys.get(row)) >> 40) as usize & (parts - 1);
-        let part_of: Vec<u8> = (0..layer.num_rows()).map(|row| part(row) as u8).collect();
-        let mut ends = vec![0; parts];
-        part_of.iter().for_each(|part| ends[usize::from(*part)] += 1);
-        let mut start = 0;
-        for end in &mut ends {
-            start += std::mem::replace(end, start);
-        }
-        let mut rows = vec![0; part_of.len()];
-        for (row, part) in (0u32..).zip(&part_of) {
-            let end = &mut ends[usize::from(*part)];
-            rows[*end] = row;
-            *end += 1;
-        }
-        Ok(Self { keys, rows, ends })
-    }
-
-    fn rows(&self, part: usize) -> &[u32] {
-        let start = if part == 0 { 0 } else { self.ends[part - 1] };
-        &self.rows[start..self.ends[part]]
-    }
-}
-
-/// Keys of any types, in arrow's row format.
-fn newest_encoded(layers: &[RecordBatch], key_columns: usize, converter: &RowConverter) -> Result<Vec<Vec<bool>>> {
-    let encode = |layer: &RecordBatch| converter.convert_columns(&layer.columns()[..key_columns]);
-    let encoded = layers.iter().map(encode).collect::<std::result::Result<Vec<_>, _>>();
-    let encoded = encoded.or_error(ErrorKind::Internal, || "encoding keys".into())?;
-    let hasher = RandomState::default();
-    // Which row of which layer.
-    let mut seen: HashTable<(usize, usize)> = HashTable::with_capacity(newer_rows(layers));
-    let mut newest: Vec<Vec<bool>> = Vec::with_capacity(layers.len());
-    for (layer, rows) in encoded.iter().enumerate().rev() {
-        let is_newest = rows.iter().enumerate().map(|(row, key)| {
-            let hash = hasher.hash_one(key.as_ref());
-            let is_newest = seen.find(hash, |(layer, row)| encoded[*layer].row(*row) == key).is_none();
-            if is_newest && layer > 0 {
-                seen.insert_unique(hash, (layer, row), |(layer, row)| hasher.hash_one(encoded[*layer].row(*row).as_ref()));
-            }
-            is_newest
-        });
-        newest.push(is_newest.collect());
-    }
-    newest.reverse();
-    Ok(newest)
+fn merging(table: &StateTable) -> String {
+    format!("merging the state table '{}'", table.name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::state::decode_layer;
-    use arrow::array::{Int16Array, Int64Array, StringArray, TimestampMicrosecondArray};
-    use arrow::datatypes::{DataType, Int64Type};
+    use arrow::array::{Int64Array, StringArray, TimestampMicrosecondArray};
+    use arrow::datatypes::Int64Type;
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     fn layer(changes: &[(&str, Option<i64>)]) -> StateLayer {
         let keys: ArrayRef = Arc::new(changes.iter().map(|(key, _)| Some(*key)).collect::<StringArray>());
@@ -363,60 +282,66 @@ mod tests {
         }
     }
 
-    /// What is encoded while layers are merged is what they are merged to.
-    fn assert_encoded(layers: &[StateLayer], complete: bool, watermark: Watermark) {
+    fn slices(layer: &StateLayer, rows: usize) -> Vec<StateLayer> {
+        let slice = |start: usize| layer.slice(start, rows.min(layer.rows.num_rows() - start));
+        // A layer without rows has one part.
+        (0..layer.rows.num_rows().max(1)).step_by(rows).map(slice).collect()
+    }
+
+    /// What is merged part by part, share by share, and encoded then, or joined, is what is merged as a whole.
+    fn assert_same_by_parts(layers: &[StateLayer], rows: usize, shares: usize, complete: bool, watermark: Watermark) {
         let merged = merge(layers, complete, watermark).unwrap();
-        let encoded = merge_encoded(layers.to_vec(), complete, watermark, &|| true).unwrap().unwrap();
-        assert_eq!((encoded.rows, encoded.expires_at), (merged.rows.num_rows() as u64, merged.expires_at()));
-        let back = decode_layer(Bytes::from(encoded.pieces.concat())).unwrap();
-        assert_eq!((back.table, back.rows, back.removed), (merged.table, merged.rows, merged.removed));
+        let layers: Vec<Vec<StateLayer>> = layers.iter().map(|layer| slices(layer, rows)).collect();
+        let sizes: Vec<u64> = layers.iter().map(|layer| layer.len() as u64).collect();
+        let mut merges: Vec<_> =
+            KeyShare::all(shares).into_iter().map(|share| LayerMerge::new(&sizes, complete, watermark, share)).collect();
+        let mut look = |(index, part): (usize, &StateLayer)| {
+            merges.iter_mut().map(|merge| merge.look_at(part, index == 0).unwrap()).reduce(|one, other| &one & &other).unwrap()
+        };
+        let newest_first = layers.iter().enumerate().rev().flat_map(|(index, layer)| layer.iter().map(move |part| (index, part)));
+        let stay: Vec<(usize, BooleanBuffer)> = newest_first.map(|part| (part.0, look(part))).collect();
+        let stay = (0..layers.len()).flat_map(|index| stay.iter().filter(move |(of, _)| *of == index).map(|(_, stay)| stay));
+        let shape = merges[0].shape().unwrap();
+        let take = |(part, stay): (&StateLayer, &BooleanBuffer)| shape.take(part, stay).unwrap();
+        let parts: Vec<StateLayer> = layers.iter().flatten().zip(stay).map(take).collect();
+        let mut writer = shape.writer().unwrap();
+        parts.iter().for_each(|part| writer.write(part).unwrap());
+        let written = writer.finish().unwrap();
+        assert_eq!((written.rows, written.expires_at), (merged.rows.num_rows() as u64, merged.expires_at()));
+        for back in [decode_layer(written.rest).unwrap(), shape.join(parts).unwrap()] {
+            assert_eq!((&back.table, &back.rows, &back.removed), (&merged.table, &merged.rows, &merged.removed));
+        }
     }
 
     proptest! {
         #[test]
-        fn encoding_while_merging_gives_the_same(
+        fn merging_part_by_part_gives_the_same(
             layers in prop::collection::vec(prop::collection::btree_map(0i64..12, (prop::option::weighted(0.9, 0i64..9), any::<bool>()), 0..9), 1..6),
             complete in any::<bool>(),
             watermark in prop::option::of(0i64..9),
+            part in 1usize..9,
+            shares in 1usize..4,
         ) {
             let rows = |layer: BTreeMap<i64, (Option<i64>, bool)>| layer.into_iter().map(|(key, (expires, gone))| (key, expires, gone)).collect::<Vec<_>>();
             let layers: Vec<StateLayer> = layers.into_iter().map(|layer| expiring(&rows(layer))).collect();
-            assert_encoded(&layers, complete, watermark.map_or(Watermark::Unknown, |at| Watermark::At(Timestamp(at))));
+            assert_same_by_parts(&layers, part, shares, complete, watermark.map_or(Watermark::Unknown, |at| Watermark::At(Timestamp(at))));
         }
     }
 
     #[test]
-    fn a_layer_of_several_parts_is_encoded_like_one() {
-        let rows = |keys: std::ops::Range<usize>, removed: bool| keys.map(|key| (key as i64, Some(1), removed)).collect::<Vec<_>>();
-        let layers = [expiring(&rows(0..2 * WRITTEN + 9, false)), expiring(&rows(5..WRITTEN + 3, true)), expiring(&rows(9..12, false))];
+    fn many_rows_are_merged_part_by_part_like_few() {
+        let rows = |keys: std::ops::Range<i64>, removed: bool| keys.map(|key| (key, Some(1), removed)).collect::<Vec<_>>();
+        let layers = [expiring(&rows(0..140_000, false)), expiring(&rows(5..70_000, true)), expiring(&rows(9..12, false))];
         for complete in [false, true] {
-            assert_encoded(&layers, complete, Watermark::Unknown);
+            assert_same_by_parts(&layers, 66_000, 2, complete, Watermark::Unknown);
         }
-        let told = std::cell::Cell::new(0);
-        let twice = || told.replace(told.get() + 1) < 2;
-        assert!(merge_encoded(layers.to_vec(), true, Watermark::Unknown, &twice).unwrap().is_none());
-        assert_eq!(told.get(), 3);
     }
 
-    type TwoNumbers = (Option<i16>, Option<i64>);
-
-    /// Keys of two numbers, each once.
-    fn two_numbers(keys: &BTreeSet<TwoNumbers>) -> RecordBatch {
-        let first: ArrayRef = Arc::new(keys.iter().map(|(first, _)| *first).collect::<Int16Array>());
-        let second: ArrayRef = Arc::new(keys.iter().map(|(_, second)| *second).collect::<Int64Array>());
-        RecordBatch::try_from_iter_with_nullable([("a", first, true), ("b", second, true)]).unwrap()
-    }
-
-    proptest! {
-        /// As their bytes tell, whatever the number of parts.
-        #[test]
-        fn number_keys_are_told_apart_part_by_part(
-            layers in prop::collection::vec(prop::collection::btree_set((prop::option::of(-2i16..2), prop::option::of(-2i64..9)), 0..30), 1..6),
-            bits in 0u32..9,
-        ) {
-            let layers: Vec<RecordBatch> = layers.iter().map(two_numbers).collect();
-            let converter = RowConverter::new(vec![SortField::new(DataType::Int16), SortField::new(DataType::Int64)]).unwrap();
-            prop_assert_eq!(newest_numbers::<2>(&layers, 1 << bits).unwrap(), newest_encoded(&layers, 2, &converter).unwrap());
-        }
+    #[test]
+    fn a_part_that_was_not_looked_at_is_not_taken() {
+        let layers = [expiring(&[(1, None, false)]), expiring(&[(1, None, false), (2, None, false)])];
+        let mut merge = LayerMerge::new(&[1, 2], true, Watermark::Unknown, KeyShare::whole());
+        let stay = merge.look_at(&layers[1], false).unwrap();
+        assert_eq!(merge.shape().unwrap().take(&layers[0], &stay).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

@@ -12,12 +12,16 @@
 mod codec;
 mod key;
 mod merge;
+mod newer;
 mod number_key;
+mod parts;
 
-pub use codec::{decode_layer, encode_layer};
+pub use codec::{LayerWriter, WrittenLayer, decode_layer, encode_layer, encode_pieces};
 pub use key::{KEY_GROUPS, KeyGroup, canonical_key, key_groups};
-pub use merge::{EncodedLayer, merge, merge_encoded};
+pub use merge::{LayerMerge, LayerShape, merge};
+pub use newer::KeyShare;
 pub(crate) use number_key::{NumberKey, are_numbers, number_columns, number_keys};
+pub use parts::decode_parts;
 
 use crate::time::Timestamp;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
@@ -70,6 +74,11 @@ impl StateLayer {
     pub fn expires_at(&self) -> Option<Timestamp> {
         let times = self.rows.column(self.table.expires?).as_primitive_opt::<TimestampMicrosecondType>()?;
         (times.null_count() == 0).then(|| max(times).map(Timestamp)).flatten()
+    }
+
+    /// Some of its rows.
+    pub(super) fn slice(&self, start: usize, rows: usize) -> Self {
+        Self { table: self.table.clone(), rows: self.rows.slice(start, rows), removed: self.removed.slice(start, rows) }
     }
 
     /// A layer in which no key went.

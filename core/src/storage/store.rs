@@ -242,9 +242,10 @@ impl Store {
         self.wait(put).map(|_| ()).map_err(|cause| self.error("write", path, cause))
     }
 
-    /// Starts to put objects, each under a name that nobody else uses. A single one on a local file system is put by whoever waits for it.
-    pub fn begin_puts(&self, objects: Vec<(Path, Bytes)>) -> Vec<UploadHandle> {
-        let mut puts: Vec<_> = objects.into_iter().map(|(path, bytes)| UploadHandle::whole(self.clone(), path, bytes)).collect();
+    /// Starts to put objects, which are given in pieces, each under a name that nobody else uses. A single one on a local file system is
+    /// put by whoever waits for it.
+    pub fn begin_puts(&self, objects: Vec<(Path, Vec<Bytes>)>) -> Vec<UploadHandle> {
+        let mut puts: Vec<_> = objects.into_iter().map(|(path, pieces)| UploadHandle::whole(self.clone(), path, pieces)).collect();
         if puts.len() > 1 {
             puts.iter_mut().for_each(UploadHandle::begin);
         }

@@ -91,6 +91,15 @@ impl Upload {
         self.bytes
     }
 
+    /// Waits until nothing is left of what was handed over. Not for workers.
+    pub fn abandon(self) {
+        if let Some(Parts { pieces, done }) = self.parts {
+            drop(pieces);
+            // That it was abandoned is no news; parts that the store could not remove go in its own time.
+            let _ = done.recv();
+        }
+    }
+
     /// Says that no piece follows.
     pub fn finish(self) -> UploadHandle {
         let state = match self.parts {
@@ -110,9 +119,9 @@ impl Upload {
 
 impl UploadHandle {
     /// An object to be put in one request, whatever its size.
-    pub(super) fn whole(store: Store, path: Path, bytes: Bytes) -> Self {
-        let (size, is_in_place) = (bytes.len(), store.is_in_place());
-        let put = Put { store, path, held: vec![bytes], held_bytes: size };
+    pub(super) fn whole(store: Store, path: Path, pieces: Vec<Bytes>) -> Self {
+        let (size, is_in_place) = (pieces.iter().map(Bytes::len).sum(), store.is_in_place());
+        let put = Put { store, path, held: pieces, held_bytes: size };
         let state = if is_in_place { State::InPlace(put) } else { State::UnderWay(put.begin(None)) };
         Self { bytes: size as u64, state }
     }

@@ -1,6 +1,7 @@
 //! Reading layers back, verified.
 
 use super::Owner;
+use super::object::{PieceHashes, Reader};
 use crate::log::Log;
 use crate::protocol::paths;
 use crate::protocol::record::{BatchRecord, LayerPlace, LayerRef};
@@ -11,7 +12,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStoreExt};
 use waterclock_core::id::{Checksum, Seq};
-use waterclock_core::state::{StateLayer, decode_layer};
+use waterclock_core::state::{StateLayer, decode_layer, decode_parts};
 use waterclock_core::storage::{Storage, Store};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -92,6 +93,32 @@ impl Loader {
     /// Decodes a layer's bytes.
     pub fn decode(&self, layer: &LayerRef, bytes: Bytes) -> Result<StateLayer> {
         decode_layer(bytes).map_err(|error| error.within(format!("the state table '{}'", layer.table.name)))
+    }
+
+    /// The same part by part.
+    pub(super) fn decode_parts(&self, layer: &LayerRef, mut bytes: Bytes, each: &mut dyn FnMut(StateLayer) -> Result<()>) -> Result<()> {
+        let failed = || Error::corrupt("a layer of state is cut off");
+        let mut take = |length: usize| if length <= bytes.len() { Ok(bytes.split_to(length)) } else { Err(failed()) };
+        decode_parts(layer.bytes, &mut take, each).map_err(|error| error.within(format!("the state table '{}'", layer.table.name)))
+    }
+
+    /// Hands a layer's rows to `each`, part by part: an object is never in memory as a whole. Nothing that was handed out counts before
+    /// all of it was, for only then is it verified. `known` is empty at first, and lets the same layer be read again at less cost.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is damaged or missing; what `each` fails with.
+    pub(super) fn parts(
+        &self,
+        owner: &Owner,
+        layer: &LayerRef,
+        known: &mut PieceHashes,
+        each: &mut dyn FnMut(StateLayer) -> Result<()>,
+    ) -> Result<()> {
+        let LayerPlace::Object(path) = &layer.place else { return each(self.decode(layer, self.bytes(owner, layer)?)?) };
+        let mut object = Reader::new(self.store(), Path::from(path.as_str()), layer.bytes, known);
+        let name = object.name();
+        decode_parts(layer.bytes, &mut |length| object.take(length), each).map_err(|error| error.within(&name))?;
+        if object.is(&layer.checksum) { Ok(()) } else { Err(damaged(&name, layer)) }
     }
 
     /// An object that must be there with all its bytes.

@@ -8,8 +8,10 @@
 //! other layers are kept in memory, so that a commit that merges reads nothing. Merging is planned by [`crate::protocol::compaction`];
 //! large merges are done beside the batches by a [`Merger`].
 
+mod content;
 mod load;
 mod merger;
+mod object;
 #[cfg(test)]
 mod tests;
 
@@ -22,16 +24,17 @@ use bytes::Bytes;
 pub use load::Loader;
 pub use merger::Merger;
 use merger::{Outcome, Request};
+pub(crate) use object::remove_unfinished;
 use object_store::path::Path;
 use std::collections::BTreeMap;
 use std::fmt;
-use waterclock_core::id::{Checksum, OperatorId, Seq, SourceId};
-use waterclock_core::state::{StateLayer, StateTable, encode_layer, merge};
+use waterclock_core::id::{Checksum, Checksummer, OperatorId, Seq, SourceId};
+use waterclock_core::state::{StateLayer, StateTable, encode_pieces, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{Error, ErrorKind, Result};
 
 /// So many bytes of changes, at most, stand in a record: the smallest ones.
-const INLINE_BYTES: usize = 4 << 10;
+const INLINE_BYTES: u64 = 4 << 10;
 
 /// So many bytes of the newest layers of a table, at most, are kept in memory, besides those that stand in records: what commits merge.
 const HELD_BYTES: u64 = 1 << 20;
@@ -90,7 +93,7 @@ pub struct StagedState {
     /// The live layers, as of the batch's record.
     pub tables: Tables,
     /// What must be stored before the commit.
-    pub objects: Vec<(Path, Bytes)>,
+    pub objects: Vec<(Path, Vec<Bytes>)>,
     /// Merged layers that are of no use: objects that no record names, nor will any.
     pub useless: Vec<Path>,
 }
@@ -102,7 +105,34 @@ struct NewLayer {
     above: usize,
     rows: u64,
     expires_at: Option<Timestamp>,
-    bytes: Bytes,
+    encoded: Encoded,
+}
+
+/// A layer's bytes, in pieces.
+struct Encoded {
+    pieces: Vec<Bytes>,
+    size: u64,
+}
+
+impl Encoded {
+    fn of(layer: &StateLayer) -> Result<Self> {
+        let pieces = encode_pieces(layer)?;
+        Ok(Self { size: pieces.iter().map(|piece| piece.len() as u64).sum(), pieces })
+    }
+
+    fn checksum(&self) -> Checksum {
+        let mut all = Checksummer::default();
+        self.pieces.iter().for_each(|piece| all.update(piece));
+        all.finish()
+    }
+
+    /// In one piece: for few bytes.
+    fn whole(&self) -> Bytes {
+        match self.pieces.as_slice() {
+            [all] => all.clone(),
+            pieces => pieces.concat().into(),
+        }
+    }
 }
 
 impl Tables {
@@ -162,10 +192,13 @@ impl Tables {
         own.map(summary).collect()
     }
 
-    /// An owner's layers, oldest first per table.
+    /// The content of an owner's tables, one layer each.
+    ///
+    /// # Errors
+    /// `Corrupt` if a layer is damaged or missing, `Unavailable` if one can't be read.
     pub fn load(&self, owner: &Owner, loader: &Loader) -> Result<Vec<StateLayer>> {
-        let own = self.chains.iter().filter(|((of, _), _)| of == owner);
-        load_all(own.flat_map(|(_, chain)| chain), owner, loader)
+        let own = self.chains.iter().filter(|((of, _), chain)| of == owner && !chain.is_empty());
+        content::of(&own.map(|(_, chain)| chain.as_slice()).collect::<Vec<_>>(), owner, loader)
     }
 
     /// Puts a batch's changes on top, leaving out layers that the owner's watermark has killed, and merging where chains grow too long:
@@ -229,21 +262,21 @@ impl Tables {
             [change] => change.clone(),
             several => merge(several, false, watermark)?,
         };
-        let bytes = encode_layer(&change)?;
+        let encoded = Encoded::of(&change)?;
         // Layers that are being merged beside this batch, and those below them, stand as they are.
         let fixed = chain.iter().position(|layer| Some(&layer.reference) == merger.newest_of(&key)).map_or(0, |newest| newest + 1);
         let mut sizes = sizes(&chain[fixed..]);
-        sizes.push(bytes.len() as u64);
+        sizes.push(encoded.size);
         let Merge::Now(merged) = compaction::plan(&sizes, merger.beside_from()) else {
             let (rows, expires_at) = (change.rows.num_rows() as u64, change.expires_at());
-            return Ok(NewLayer { key, above: chain.len(), rows, expires_at, bytes });
+            return Ok(NewLayer { key, above: chain.len(), rows, expires_at, encoded });
         };
         let above = fixed + merged.start;
         let mut layers = load_all(&chain[above..], &key.0, loader)?;
         layers.push(change);
         let layer = merge(&layers, above == 0, watermark)?;
         let (rows, expires_at) = (layer.rows.num_rows() as u64, layer.expires_at());
-        Ok(NewLayer { key, above, rows, expires_at, bytes: encode_layer(&layer)? })
+        Ok(NewLayer { key, above, rows, expires_at, encoded: Encoded::of(&layer)? })
     }
 
     /// Puts a merged layer in the place of those that it stands for, if all of them are there that have not expired. Returns its path.
@@ -300,30 +333,26 @@ impl Tables {
     }
 
     /// Gives each new layer its place: in the record, or in an object of its own.
-    fn place(self, mut fresh: Vec<NewLayer>, writer: &Writer) -> (Self, Vec<(Path, Bytes)>) {
+    fn place(self, mut fresh: Vec<NewLayer>, writer: &Writer) -> (Self, Vec<(Path, Vec<Bytes>)>) {
         let (mut tables, mut objects, mut inline_bytes) = (self, Vec::new(), 0);
-        fresh.sort_by_key(|layer| layer.bytes.len());
+        fresh.sort_by_key(|layer| layer.encoded.size);
         for layer in fresh {
-            inline_bytes += layer.bytes.len();
+            let Encoded { size, .. } = layer.encoded;
+            inline_bytes += size;
+            let (held, checksum) = ((size <= HELD_BYTES).then(|| layer.encoded.whole()), layer.encoded.checksum());
             let is_inline = inline_bytes < INLINE_BYTES;
             let place = if is_inline {
-                LayerPlace::Inline(STANDARD.encode(&layer.bytes))
+                LayerPlace::Inline(STANDARD.encode(layer.encoded.whole()))
             } else {
                 let path = paths::state(writer, objects.len());
-                objects.push((path.clone(), layer.bytes.clone()));
+                objects.push((path.clone(), layer.encoded.pieces));
                 LayerPlace::Object(path.to_string())
             };
-            let reference = LayerRef {
-                table: layer.key.1.clone(),
-                rows: layer.rows,
-                bytes: layer.bytes.len() as u64,
-                checksum: Checksum::of(&layer.bytes),
-                expires_at: layer.expires_at,
-                place,
-            };
+            let reference =
+                LayerRef { table: layer.key.1.clone(), rows: layer.rows, bytes: size, checksum, expires_at: layer.expires_at, place };
             let chain = tables.chains.entry(layer.key).or_default();
             chain.truncate(layer.above);
-            chain.push(LiveLayer { reference, held: Some(layer.bytes) });
+            chain.push(LiveLayer { reference, held });
             let_go(chain);
         }
         (tables, objects)
@@ -354,25 +383,16 @@ fn let_go(chain: &mut [LiveLayer]) {
     }
 }
 
-/// Layers of an owner's, in their order. Those that are not in memory are read side by side.
-fn load_all<'a>(layers: impl IntoIterator<Item = &'a LiveLayer>, owner: &Owner, loader: &Loader) -> Result<Vec<StateLayer>> {
-    let layers: Vec<&LiveLayer> = layers.into_iter().collect();
-    let missing: Vec<&LayerRef> = layers.iter().filter(|layer| layer.held.is_none()).map(|layer| &layer.reference).collect();
-    let mut read = loader.all_bytes(owner, &missing)?.into_iter();
-    let load = |layer: &LiveLayer| {
-        let bytes = layer.held.clone().or_else(|| read.next());
-        loader.decode(&layer.reference, bytes.ok_or_else(|| Error::internal("a layer of state was not read"))?)
-    };
-    layers.into_iter().map(load).collect()
+/// Layers of an owner's, in their order.
+fn load_all(layers: &[LiveLayer], owner: &Owner, loader: &Loader) -> Result<Vec<StateLayer>> {
+    let bytes = all_bytes(&layers.iter().collect::<Vec<_>>(), owner, loader)?;
+    layers.iter().zip(bytes).map(|(layer, bytes)| loader.decode(&layer.reference, bytes)).collect()
 }
 
-impl LiveLayer {
-    /// An object is read even if it is in memory: what is stored shows whether it is damaged before others are gone for it.
-    fn load_stored(&self, owner: &Owner, loader: &Loader) -> Result<StateLayer> {
-        let bytes = match (&self.held, &self.reference.place) {
-            (Some(bytes), LayerPlace::Record(_) | LayerPlace::Inline(_)) => bytes.clone(),
-            _ => loader.bytes(owner, &self.reference)?,
-        };
-        loader.decode(&self.reference, bytes)
-    }
+/// The bytes of layers of an owner's. Those that are not in memory are read side by side.
+fn all_bytes(layers: &[&LiveLayer], owner: &Owner, loader: &Loader) -> Result<Vec<Bytes>> {
+    let missing: Vec<&LayerRef> = layers.iter().filter(|layer| layer.held.is_none()).map(|layer| &layer.reference).collect();
+    let mut read = loader.all_bytes(owner, &missing)?.into_iter();
+    let bytes = layers.iter().map(|layer| layer.held.clone().or_else(|| read.next()));
+    bytes.map(|bytes| bytes.ok_or_else(|| Error::internal("a layer of state was not read"))).collect()
 }

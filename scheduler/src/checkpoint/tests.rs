@@ -4,7 +4,7 @@ use super::*;
 use crate::log::{Appended, Log};
 use crate::protocol::samples;
 use crate::seams::Merging;
-use crate::testing::{FaultStore, Faults};
+use crate::testing::{Effect, Fault, FaultStore, Faults};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use proptest::prelude::*;
@@ -60,8 +60,11 @@ fn commit(log: &Log, records: &[crate::protocol::record::Record], tables: &Table
 
 /// Where layers are merged.
 fn mergings() -> impl Strategy<Value = Merging> {
-    (prop::sample::select(vec![0, 3_000, u64::MAX]), any::<bool>())
-        .prop_map(|(beside_from, on_a_thread)| Merging { beside_from, on_a_thread })
+    (prop::sample::select(vec![0, 3_000, u64::MAX]), any::<bool>()).prop_map(|(beside_from, on_a_thread)| Merging {
+        beside_from,
+        on_a_thread,
+        ..Merging::default()
+    })
 }
 
 /// After every batch, from memory and from a fresh reading of the record: the state is the model's, in a short chain.
@@ -114,7 +117,7 @@ proptest! {
 fn the_same_change_in_several_batches_is_found_in_each() {
     let change = Change::from([(1, Some("x".to_owned()))]);
     for (forget, beside_from) in [(0, 0), (0, u64::MAX), (u32::MAX, 0), (u32::MAX, u64::MAX)] {
-        assert_loaded(&vec![vec![change.clone()]; 6], forget, Merging { beside_from, on_a_thread: false });
+        assert_loaded(&vec![vec![change.clone()]; 6], forget, Merging { beside_from, on_a_thread: false, ..Merging::default() });
     }
 }
 
@@ -133,7 +136,10 @@ impl Chain {
     }
 
     fn within(storage: &Storage, merging: Merging) -> Self {
-        let store = storage.open(&Location::parse("memory://c").unwrap(), &StoreOptions::default(), Access::Write).unwrap();
+        Self::of(storage.open(&Location::parse("memory://c").unwrap(), &StoreOptions::default(), Access::Write).unwrap(), merging)
+    }
+
+    fn of(store: Store, merging: Merging) -> Self {
         let loader = Loader::new(Log::new(store.clone()));
         Self { store, merger: Merger::new(loader.clone(), merging), loader, tables: Tables::default(), batches: 0 }
     }
@@ -148,8 +154,12 @@ impl Chain {
     }
 
     fn try_batch(&mut self, key: i64, bytes: usize, watermark: Watermark) -> Result<Vec<Path>> {
+        self.try_change(&Change::from([(key, Some("x".repeat(bytes)))]), watermark)
+    }
+
+    fn try_change(&mut self, change: &Change, watermark: Watermark) -> Result<Vec<Path>> {
         let owner = Owner::Operator("counts".into());
-        let change = layer(&Change::from([(key, Some("x".repeat(bytes)))]));
+        let change = layer(change);
         let writer = self.writer();
         let watermarks = BTreeMap::from([(owner.clone(), watermark)]);
         let staged = self.tables.stage(vec![(owner, change)], &watermarks, &writer, &self.loader, &mut self.merger)?;
@@ -173,6 +183,16 @@ impl Chain {
         self.tables.chains.values().map(Vec::len).sum()
     }
 
+    /// How many rows each layer has.
+    fn rows(&mut self) -> Vec<u64> {
+        self.chain().iter().map(|layer| layer.reference.rows).collect()
+    }
+
+    fn merged_objects(&self) -> usize {
+        let objects = self.store.list(Some(&paths::states())).unwrap();
+        objects.iter().filter(|object| paths::parse_merged(&object.location).is_some()).count()
+    }
+
     fn keys(&self) -> Vec<i64> {
         content(&self.tables.load(&Owner::Operator("counts".into()), &self.loader).unwrap()).into_keys().collect()
     }
@@ -180,13 +200,32 @@ impl Chain {
 
 #[test]
 fn a_large_merge_is_put_in_place_by_a_later_batch() {
-    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false });
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false, ..Merging::default() });
     (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
     assert_eq!(chain.layers(), 4);
     chain.begin();
     assert_eq!(chain.layers(), 4, "the record's layers stand as they are");
     assert!(chain.batch(4, 5_000).is_empty());
     assert_eq!((chain.layers(), chain.keys()), (2, vec![0, 1, 2, 3, 4]));
+}
+
+/// Layers of local files, whose keys do not all fit: they are read several times.
+#[test]
+fn a_merge_that_takes_its_keys_share_by_share_takes_them_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = Location::from_path(directory.path()).unwrap();
+    let storage = Storage::builder().fsync(false).start().unwrap();
+    for keys_at_once in [0, 2, u64::MAX] {
+        let store = storage.open(&location.join(&keys_at_once.to_string()).unwrap(), &StoreOptions::default(), Access::Write).unwrap();
+        let mut chain = Chain::of(store, Merging { beside_from: 1, on_a_thread: false, keys_at_once });
+        let changes: Vec<Change> = (0..4).map(|layer| (layer..layer + 9).map(|key| (key, Some("x".repeat(900)))).collect()).collect();
+        changes.iter().for_each(|change| assert!(chain.try_change(change, Watermark::Unknown).unwrap().is_empty()));
+        let before = content(&chain.tables.load(&Owner::Operator("counts".into()), &chain.loader).unwrap());
+        chain.begin();
+        assert!(chain.batch(12, 5_000).is_empty());
+        assert_eq!((chain.layers(), chain.rows()), (2, vec![12, 1]));
+        assert_eq!(chain.keys(), before.into_keys().chain([12]).collect::<Vec<_>>());
+    }
 }
 
 #[test]
@@ -210,7 +249,7 @@ fn a_commit_that_merges_reads_nothing() {
 
 /// Four layers that are merged beside the batches, behind which nothing has happened yet.
 fn four_layers_merged() -> Chain {
-    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false });
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false, ..Merging::default() });
     (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
     chain.begin();
     chain
@@ -228,7 +267,7 @@ fn a_merge_whose_layers_are_gone_is_useless() {
 
 #[test]
 fn a_merge_stands_for_the_layers_that_have_not_expired_meanwhile() {
-    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false });
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false, ..Merging::default() });
     (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
     chain.chain()[0].reference.expires_at = Some(Timestamp(10));
     chain.begin();
@@ -247,7 +286,7 @@ fn what_is_merged_anew_in_the_batch_that_puts_it_in_place_is_useless() {
 
 #[test]
 fn a_layer_that_is_missing_and_no_longer_needed_is_no_damage() {
-    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false });
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false, ..Merging::default() });
     (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
     let path = chain.store.list(Some(&paths::states())).unwrap()[0].location.clone();
     chain.store.delete(&path).unwrap();
@@ -259,7 +298,7 @@ fn a_layer_that_is_missing_and_no_longer_needed_is_no_damage() {
 
 #[test]
 fn a_layer_that_has_expired_and_was_removed_meanwhile_is_no_damage() {
-    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false });
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false, ..Merging::default() });
     (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
     chain.chain()[0].reference.expires_at = Some(Timestamp(10));
     let path = chain.store.list(Some(&paths::states())).unwrap()[0].location.clone();
@@ -274,7 +313,7 @@ fn a_layer_that_has_expired_and_was_removed_meanwhile_is_no_damage() {
 
 #[test]
 fn a_merge_that_is_overdue_is_waited_for() {
-    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: true });
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: true, ..Merging::default() });
     for key in 0..400 {
         assert!(chain.batch(key, 5_000).is_empty());
         chain.begin();
@@ -287,7 +326,7 @@ fn a_merge_that_is_overdue_is_waited_for() {
 #[test]
 fn a_layer_that_is_damaged_fails_the_next_batch() {
     for on_a_thread in [false, true] {
-        let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread });
+        let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread, ..Merging::default() });
         (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
         let path = chain.store.list(Some(&paths::states())).unwrap()[2].location.clone();
         chain.store.put(&path, Bytes::from_static(b"something else")).unwrap();
@@ -300,4 +339,46 @@ fn a_layer_that_is_damaged_fails_the_next_batch() {
         }
         assert!(!chain.merger.is_busy());
     }
+}
+
+#[test]
+fn a_layer_of_which_a_byte_is_wrong_fails_the_next_batch() {
+    for (damaged, at) in [(0, 0), (0, 400), (1, 1_000), (2, 2_500), (3, 5_000)] {
+        let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false, ..Merging::default() });
+        (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
+        let path = chain.store.list(Some(&paths::states())).unwrap()[damaged].location.clone();
+        let mut bytes = chain.store.get(&path).unwrap().unwrap().to_vec();
+        bytes[at] ^= 0x55;
+        chain.store.put(&path, bytes.into()).unwrap();
+        chain.begin();
+        let error = chain.try_batch(4, 5_000, Watermark::Unknown).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains(path.as_ref()), "{error}");
+        assert_eq!(chain.merged_objects(), 0);
+    }
+}
+
+/// Layers large enough to be stored in parts.
+#[test]
+fn a_merge_that_fails_at_any_step_leaves_nothing_and_is_tried_again() {
+    let faults = Faults::default();
+    let wrap = faults.clone();
+    let storage = Storage::builder().wrap(move |_, store| Arc::new(FaultStore::new(store, wrap.clone()))).start().unwrap();
+    let mut chain = Chain::within(&storage, Merging { beside_from: 1, on_a_thread: false, ..Merging::default() });
+    (0..4).for_each(|key| assert!(chain.batch(key, 1_400_000).is_empty()));
+    for at in 0.. {
+        faults.arm(Some(Fault { at, effect: Effect::Before, dead: false }));
+        chain.begin();
+        if !faults.hit() {
+            assert!(at > 8, "a merge takes only {at} steps");
+            break;
+        }
+        faults.arm(None);
+        let failed = chain.merger.take().unwrap().unwrap();
+        assert_eq!(failed.merged.map(drop).unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(chain.merged_objects(), 0, "step {at}");
+    }
+    faults.arm(None);
+    assert!(chain.batch(4, 5_000).is_empty());
+    assert_eq!((chain.layers(), chain.keys()), (2, vec![0, 1, 2, 3, 4]));
 }

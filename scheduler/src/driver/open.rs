@@ -11,7 +11,7 @@ use super::recovery::RecoveryPoint;
 use super::settings::{DriverSettings, Trigger};
 use super::statics;
 use super::{Driver, Outlet};
-use crate::checkpoint::{Loader, Owner, Tables};
+use crate::checkpoint::{Loader, Owner, Tables, remove_unfinished};
 use crate::exec::{Executor, ExecutorSettings, RestoredOperator};
 use crate::log::{Appended, Log};
 use crate::places;
@@ -226,6 +226,7 @@ impl Opening {
             outlet.sink.collect(epoch).map_err(|error| error.within(format!("sink '{}'", outlet.id)))?;
         }
         let store = self.log.store();
+        remove_unfinished(store, epoch)?;
         let recent = &recovery.recent;
         let oldest = recent.first().map_or(Seq::FIRST, |stored| stored.record.seq);
         let retained = recovery.oldest_retained(&self.log)?;

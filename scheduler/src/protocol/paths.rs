@@ -97,6 +97,15 @@ pub fn parse_merged(path: &Path) -> Option<Writer> {
 
 const MERGED: &str = ".merged.arrow";
 
+/// Who began to write an object of state on a local file system, by the file's name. Until it is finished it has a number behind its own
+/// name, and the store hides it.
+pub fn parse_unfinished(file: &str) -> Option<Writer> {
+    let (name, number) = file.rsplit_once('#')?;
+    number.parse::<u64>().ok()?;
+    let path = states().join(name);
+    parse_state(&path).or_else(|| parse_merged(&path))
+}
+
 /// One cut of a source that can't replay.
 pub fn spool(writer: &Writer, source: &SourceId) -> Path {
     spools().join(writer.name()).join(PathPart::from(format!("{source}.cut")))
@@ -135,6 +144,10 @@ mod tests {
             prop_assert_eq!(parse_state(&state(&writer, layer)), Some(writer.clone()));
             prop_assert_eq!(parse_merged(&merged(&writer)), Some(writer.clone()));
             prop_assert_eq!((parse_merged(&state(&writer, layer)), parse_state(&merged(&writer))), (None, None));
+            for object in [state(&writer, layer), merged(&writer)] {
+                let name = object.filename().unwrap();
+                prop_assert_eq!((parse_unfinished(name), parse_unfinished(&format!("{name}#1"))), (None, Some(writer.clone())));
+            }
             prop_assert_eq!(parse_spool(&spool(&writer, &SourceId::from(name))), Some(writer));
         }
     }

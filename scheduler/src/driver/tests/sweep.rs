@@ -89,7 +89,7 @@ fn no_leftovers(world: &World) {
 /// Layers are merged behind every batch that makes it due, and put in place by the next one.
 #[test]
 fn in_memory_with_layers_merged_beside_the_batches() {
-    let merging = Merging { beside_from: 0, on_a_thread: false };
+    let merging = Merging { beside_from: 0, on_a_thread: false, ..Merging::default() };
     let mut merged = 0;
     for before in [0, 2] {
         sweep(before, |_| World { rows_per_batch: 400, modulo: 0, merging, ..World::new(2_000) });
