@@ -131,7 +131,8 @@ impl Driver {
     }
 
     /// Runs batches until the trigger, a limit or a stop ends it. What has run is committed and published when it returns without error. A
-    /// batch that was begun ahead of a stop is dropped: the next run cuts it again, and its opening collects what was staged for it.
+    /// batch that was begun ahead of a stop is dropped: the next run cuts it again, and its opening collects what was staged for it;
+    /// what workers are still about when this returns, the opening after that.
     ///
     /// # Errors
     /// `Fenced` if another driver has taken over; else whatever the first thing was that failed. What was committed stays committed.

@@ -4,11 +4,14 @@ use super::*;
 use crate::exec::ExecutorSettings;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
+use futures::channel::oneshot;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+
 use waterclock_core::id::{BatchId, SinkId, SourceId};
 use waterclock_core::operator::{Combiner, Operator, OperatorFactory, Output, Port, Transform};
 use waterclock_core::plan::{Node, PlannedSink, PlannedSource, TimeBound};
@@ -62,6 +65,62 @@ impl Morsels for NumbersLeft {
         let bad = bad.iter().map(|value| BadRow { place: place(value), reason: "negative".into(), text: None }).collect();
         let origin = Origin { input: "numbers".into(), positions: Positions::Rows(1) };
         Ok(Some(Morsel { rows: rows(&good), latest: None, origin, bad, skipped: Skipped::default() }))
+    }
+}
+
+/// A split whose steps wait for each other: each end of a channel is waited for or dropped.
+struct Gated {
+    numbers: Numbers,
+    held: usize,
+    at_fetch: Option<Sender<()>>,
+    fetched_after: Option<oneshot::Receiver<()>>,
+    at_fetched: Option<Sender<()>>,
+    read_after: Option<Receiver<()>>,
+    at_end: Option<oneshot::Sender<()>>,
+}
+
+impl Gated {
+    fn new(values: &[i64], work: usize, held: usize) -> Self {
+        let numbers = Numbers { partition: PartitionId::from("p"), values: values.to_vec(), work };
+        Self { numbers, held, at_fetch: None, fetched_after: None, at_fetched: None, read_after: None, at_end: None }
+    }
+}
+
+impl Split for Gated {
+    fn partition(&self) -> &PartitionId {
+        self.numbers.partition()
+    }
+    fn held_bytes(&self) -> usize {
+        self.held
+    }
+    fn work_bytes(&self) -> usize {
+        self.numbers.work_bytes()
+    }
+    fn fetch(self: Box<Self>) -> Result<Fetch> {
+        let Self { numbers, at_fetch, fetched_after, at_fetched, read_after, at_end, .. } = *self;
+        drop(at_fetch);
+        let numbers = NumbersLeft([numbers.values].into());
+        let morsels: Box<dyn Morsels> = Box::new(GatedMorsels { numbers, read_after, _at_end: at_end });
+        let Some(fetched_after) = fetched_after else { return Ok(Fetch::AtHand(morsels)) };
+        Ok(Fetch::Awaited(Box::pin(async {
+            let _ = fetched_after.await;
+            drop(at_fetched);
+            Ok(morsels)
+        })))
+    }
+}
+
+struct GatedMorsels {
+    numbers: NumbersLeft,
+    read_after: Option<Receiver<()>>,
+    _at_end: Option<oneshot::Sender<()>>,
+}
+
+impl Morsels for GatedMorsels {
+    fn next(&mut self) -> Result<Option<Morsel>> {
+        // Until the other end is dropped.
+        let _ = self.read_after.take().map(|other| other.recv());
+        self.numbers.next()
     }
 }
 
@@ -301,11 +360,16 @@ fn executor(plan: &Arc<Plan>, threads: usize, budget: usize) -> Executor {
 /// Splits of so much claimed work, and where their rows go.
 fn batch_of(work: usize, sources: &[Vec<Vec<i64>>]) -> (Memory, BatchInput) {
     let split = |values: &Vec<i64>| Box::new(Numbers { partition: PartitionId::from("p"), values: values.clone(), work }) as Box<dyn Split>;
-    let input = |splits: &Vec<Vec<i64>>| SourceInput { splits: splits.iter().map(split).collect(), idle: false, dead_letter: None };
+    batch_with(sources.iter().map(|splits| splits.iter().map(split).collect()).collect())
+}
+
+/// The splits of each source, and where their rows go.
+fn batch_with(sources: Vec<Vec<Box<dyn Split>>>) -> (Memory, BatchInput) {
+    let input = |splits| SourceInput { splits, idle: false, dead_letter: None };
     let memory = Memory::default();
     let context = BatchContext { batch: BatchId(7), trigger_time: Timestamp(0) };
     let staging: Arc<dyn Staging> = Arc::new(Memory(Arc::clone(&memory.0)));
-    (memory, BatchInput { context, sources: sources.iter().map(input).collect(), sinks: vec![staging], end_of_stream: false })
+    (memory, BatchInput { context, sources: sources.into_iter().map(input).collect(), sinks: vec![staging], end_of_stream: false })
 }
 
 fn times(sources: usize) -> Vec<SourceTime> {
@@ -331,6 +395,39 @@ fn rows_keep_the_order_of_sources_splits_and_rows() {
     let output = output.unwrap();
     assert_eq!(output.sources.iter().map(|source| source.partitions[&PartitionId::from("p")].rows).collect::<Vec<_>>(), [5, 3]);
     assert_eq!(output.sinks[0].iter().map(|lane| lane.rows).sum::<u64>(), 8);
+}
+
+/// The next batch has fetched a split when a lane fails, and an earlier lane still needs that room.
+#[test]
+fn a_failure_lets_go_of_what_the_next_batch_has_fetched() {
+    const MIB: usize = 1 << 20;
+    for _ in 0..20 {
+        let (begun_next, next_has_begun) = bounded(0);
+        let (failed, has_failed) = oneshot::channel();
+        let (fetched_next, next_is_fetched) = bounded(0);
+        let lane = [
+            Gated { read_after: Some(next_is_fetched), ..Gated::new(&[1], 3 * MIB, 8) },
+            Gated::new(&[2], 3 * MIB, 8),
+            Gated::new(&[3], 2 * MIB, 60),
+        ];
+        let failing = Gated { read_after: Some(next_has_begun), at_end: Some(failed), ..Gated::new(&[-4], 8 * MIB, 8) };
+        let ahead = Gated {
+            at_fetch: Some(begun_next),
+            fetched_after: Some(has_failed),
+            at_fetched: Some(fetched_next),
+            ..Gated::new(&[5], 8 * MIB, 60)
+        };
+        let boxed = |split: Gated| Box::new(split) as Box<dyn Split>;
+        let (_, input) = batch_with(vec![lane.into_iter().chain([failing]).map(boxed).collect()]);
+        let (_, next) = batch_with(vec![vec![boxed(ahead)]]);
+        let mut executor = executor(&plan(1, vec![]), 2, 200);
+        let begun = executor.begin(input).unwrap();
+        let mut next = Some(next);
+        match executor.run(begun, times(1), || next.take()) {
+            Err(BatchFailure::BadRow(_, bad)) => assert_eq!(bad.place.position, Position::Row(4)),
+            other => panic!("{:?}", other.map(|_| ())),
+        }
+    }
 }
 
 #[test]

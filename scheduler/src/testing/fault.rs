@@ -44,6 +44,7 @@ struct State {
     operations: Vec<String>,
     hit: bool,
     held: Vec<Held>,
+    refused: Vec<String>,
 }
 
 /// An operation that waits.
@@ -63,6 +64,11 @@ impl Faults {
     /// Lets the first operation that begins with these words wait until one has begun that begins with the others.
     pub fn hold(&self, operation: &str, until: &str) {
         self.lock().held.push(Held { operation: operation.into(), until: until.into(), wake: None });
+    }
+
+    /// Lets every operation fail, without effect, that begins with these words.
+    pub fn refuse(&self, operation: &str) {
+        self.lock().refused.push(operation.into());
     }
 
     /// The operations since the last [`arm`](Self::arm), in words.
@@ -86,8 +92,10 @@ impl Faults {
         for held in state.held.iter_mut().filter(|held| words.starts_with(&held.until)) {
             held.wake.take();
         }
+        let is_refused = state.refused.iter().any(|refused| words.starts_with(refused));
         state.operations.push(words);
         let effect = match state.fault {
+            _ if is_refused => Some(Effect::Before),
             Some(fault) if fault.at == number => Some(fault.effect),
             Some(fault) if fault.dead && fault.at < number => Some(Effect::Before),
             _ => None,

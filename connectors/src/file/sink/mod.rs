@@ -7,7 +7,8 @@
 //!
 //! A staged file that is missing has been moved already. Where the published one is missing too, an earlier driver may have published it,
 //! and a reader may have taken it away: that is told, and no error. Only for what this driver has staged itself is it `Corrupt`, for that
-//! was there a moment ago.
+//! was there a moment ago. On object stores the staged object may be there beside its copy: then only the copy counts, whatever an earlier
+//! driver has staged is not copied over it, and the staged one is removed again.
 //!
 //! The object `_waterclock` names the job and the sink that the place belongs to. A place with another owner, with foreign files, or
 //! with files of batches that the log does not know is refused, never overwritten.
