@@ -219,9 +219,9 @@ impl Groups {
         self.slots.release(slot);
     }
 
-    /// How many groups there is room for.
-    pub(super) fn room(&self) -> usize {
-        self.slots.room()
+    /// For how many groups memory is kept, and how many were there at once.
+    pub(super) fn room_and_use(&self) -> (usize, usize) {
+        (self.slots.most_room(), self.slots.used())
     }
 
     /// Forgets all groups, and keeps the room that they took. Returns whether nothing of them is left: functions may hold more than the

@@ -69,6 +69,8 @@ pub(super) struct Slots {
     used: usize,
     /// How many slots the calls have room for.
     room: usize,
+    /// The most that ever was. Memory is kept for so many.
+    most_room: usize,
     free: Vec<u32>,
 }
 
@@ -78,7 +80,7 @@ impl Slots {
             let distinct = spec.distinct.then(|| DistinctSets::new(&spec.function, &spec.schema)).transpose()?;
             Ok(Call { accumulator: accumulator(&spec.function, &spec.schema)?, distinct })
         };
-        Ok(Self { calls: specs.iter().map(call).collect::<Result<_>>()?, used: 0, room: 0, free: Vec::new() })
+        Ok(Self { calls: specs.iter().map(call).collect::<Result<_>>()?, used: 0, room: 0, most_room: 0, free: Vec::new() })
     }
 
     /// Whether states of these calls can be merged into what their rows would have given.
@@ -107,9 +109,14 @@ impl Slots {
         }
     }
 
-    /// How many slots there is room for.
-    pub(super) fn room(&self) -> usize {
-        self.room
+    /// For how many slots memory is kept.
+    pub(super) fn most_room(&self) -> usize {
+        self.most_room
+    }
+
+    /// How many slots were used at once.
+    pub(super) fn used(&self) -> usize {
+        self.used
     }
 
     /// Forgets all slots, and keeps the room that they took. For calls that [are exact](Self::are_exact): those hold nothing but their slots.
@@ -121,6 +128,7 @@ impl Slots {
 
     fn resize(&mut self, room: usize) {
         self.room = room;
+        self.most_room = self.most_room.max(room);
         for call in &mut self.calls {
             call.accumulator.resize(room);
             if let Some(distinct) = &mut call.distinct {

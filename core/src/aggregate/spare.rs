@@ -9,6 +9,10 @@ use crate::error::Result;
 use arrow::datatypes::DataType;
 use std::fmt;
 
+/// Of how many times as many groups as it had a table may be, to be kept; and which size is always fine.
+const MOST_ROOM_OF_USE: usize = 4;
+const LEAST_ROOM: usize = 64;
+
 /// Empty tables of groups, all of the same keys and calls.
 pub(super) struct Spare {
     tables: Vec<(usize, Groups)>,
@@ -31,10 +35,12 @@ impl Spare {
         Ok(groups)
     }
 
-    /// Keeps a table of groups that are gone, if there is room.
+    /// Keeps a table of groups that are gone, if there is room. One that was mostly empty is let go: where panes have become smaller, tables
+    /// do too.
     pub(super) fn give(&mut self, mut groups: Groups) {
-        let room = groups.room();
-        if self.room + room <= self.most && groups.clear() {
+        let (room, used) = groups.room_and_use();
+        let is_fitting = room <= LEAST_ROOM.max(used * MOST_ROOM_OF_USE);
+        if is_fitting && self.room + room <= self.most && groups.clear() {
             self.room += room;
             self.tables.push((room, groups));
         }
@@ -128,6 +134,19 @@ mod tests {
         filled(&mut large, &calls, &rows(101));
         spare.give(large);
         assert!(spare.tables.is_empty());
+    }
+
+    /// Where panes have become smaller, what the large ones took is given back.
+    #[test]
+    fn a_table_that_is_mostly_empty_is_let_go() {
+        let calls = calls(&[count_udaf()]);
+        let mut spare = Spare::new(1000);
+        for (groups, is_kept) in [(300, true), (100, true), (60, false), (5, true)] {
+            let mut table = spare.take(&KEYS, &calls).unwrap();
+            filled(&mut table, &calls, &rows(groups));
+            spare.give(table);
+            assert_eq!(spare.tables.len(), usize::from(is_kept), "{groups} groups");
+        }
     }
 
     /// A function that goes by arrival knows the latest row of all.
