@@ -17,8 +17,11 @@ use waterclock_core::{Error, Result};
 const TOGETHER: u64 = 64 << 20;
 /// The same of local files, of which each read is as quick as the next.
 const TOGETHER_LOCALLY: u64 = 1 << 20;
-/// From so many rows on, shares of the keys are looked up side by side. Tests have no more rows than they need to do both.
+/// From so many rows on, shares of the keys are looked up side by side, by the threads of the pool that this is called in. Tests have no more rows than they need to do both.
 const MANY_ROWS: u64 = if cfg!(test) { 16 } else { 1_000_000 };
+
+/// Each share passes over all keys, so more gain little.
+const MOST_SHARES: usize = 8;
 
 /// The tables of an owner's chains, none of which is empty, in their order.
 pub(super) fn of(chains: &[&[LiveLayer]], owner: &Owner, loader: &Loader) -> Result<Vec<StateLayer>> {
@@ -30,7 +33,8 @@ pub(super) fn of(chains: &[&[LiveLayer]], owner: &Owner, loader: &Loader) -> Res
 /// The table of a chain, whose layers are the next ones.
 fn table(chain: &[LiveLayer], layers: &mut Layers<'_>) -> Result<StateLayer> {
     let rows: Vec<u64> = chain.iter().map(|layer| layer.reference.rows).collect();
-    let shares = if rows.iter().sum::<u64>() < MANY_ROWS { 1 } else { rayon::current_num_threads() };
+    let threads = rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads().min(MOST_SHARES));
+    let shares = if rows.iter().sum::<u64>() < MANY_ROWS { 1 } else { threads };
     let merge = |share| LayerMerge::new(&rows, true, Watermark::Unknown, share);
     let mut merges: Vec<LayerMerge> = KeyShare::all(shares).into_iter().map(merge).collect();
     let mut kept: Vec<Vec<StateLayer>> = Vec::with_capacity(chain.len());

@@ -91,6 +91,8 @@ impl<'a> Reader<'a> {
         let (size, bytes) = match self.store.wait(get) {
             Ok(found) => found,
             Err(StoreError::NotFound { .. }) => return Err(Error::corrupt("this state is missing; restore it")),
+            // A range that begins behind the end is refused.
+            Err(_) if self.store.head(&self.path)?.is_some_and(|found| found.size != self.size) => return Err(self.cut_off()),
             Err(cause) => return Err(self.store.error("read", &self.path, cause)),
         };
         if size != self.size || bytes.len() as u64 != end - self.read {
@@ -264,7 +266,8 @@ mod tests {
         let (stores, _directory) = stores();
         for store in stores {
             store.put(&Path::from("there"), content(1000)).unwrap();
-            for (path, size) in [("missing", 1000), ("there", 999), ("there", 1001), ("there", 3 * PIECE_BYTES as u64)] {
+            store.put(&Path::from("empty"), Bytes::new()).unwrap();
+            for (path, size) in [("missing", 1000), ("there", 999), ("there", 1001), ("there", 3 * PIECE_BYTES as u64), ("empty", 1000)] {
                 let error = Reader::new(&store, Path::from(path), size, &mut PieceHashes::default()).take(10).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Corrupt, "{path} of {size} bytes: {error}");
             }

@@ -321,7 +321,7 @@ pub(crate) fn restored_executor(
     let stored = last.and_then(Record::batch).map(|batch| &batch.operators);
     let mut operators: BTreeMap<OperatorId, RestoredOperator> = BTreeMap::new();
     for (id, operator) in stored.into_iter().flatten() {
-        let layers = tables.load(&Owner::Operator(id.clone()), loader)?;
+        let layers = executor.install(|| tables.load(&Owner::Operator(id.clone()), loader))?;
         operators.insert(id.clone(), RestoredOperator { watermark: operator.watermark, layers });
     }
     executor.restore(operators)?;

@@ -227,6 +227,11 @@ impl Executor {
         &self.base.uploads
     }
 
+    /// Does something on the threads of this executor, of which it may use all.
+    pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.base.pool.install(work)
+    }
+
     /// The earliest processing time at which an operator wants a batch even without rows.
     pub fn next_timer(&self) -> Option<Timestamp> {
         self.operators.values().filter_map(KeyedOperator::next_timer).min()
