@@ -70,7 +70,7 @@ impl NewerKeys {
             [] => Self::Whole(false),
             [_] if are_numbers(types.iter()) => Self::One(Numbers::new(tables, share)),
             [_, _] if are_numbers(types.iter()) => Self::Two(Numbers::new(tables, share)),
-            _ => Self::Encoded(Encoded::new(types, share)?),
+            _ => Self::Encoded(Encoded::new(types, expected / share.of, share)?),
         })
     }
 
@@ -164,16 +164,16 @@ pub(super) struct Encoded {
     converter: RowConverter,
     share: KeyShare,
     keys: Rows,
-    /// Where in `keys` each is.
-    table: HashTable<usize>,
+    /// The hash of each, and where in `keys` it is.
+    table: HashTable<(u64, usize)>,
 }
 
 impl Encoded {
-    fn new(types: &[DataType], share: KeyShare) -> Result<Self> {
+    fn new(types: &[DataType], expected: usize, share: KeyShare) -> Result<Self> {
         let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
         let converter = RowConverter::new(fields).or_error(ErrorKind::Internal, || "a column of this type can't be a key".into())?;
         let keys = converter.empty_rows(0, 0);
-        Ok(Self { converter, share, keys, table: HashTable::new() })
+        Ok(Self { converter, share, keys, table: HashTable::with_capacity(expected) })
     }
 
     fn look_up(&mut self, keys: &[ArrayRef], keep: bool, mut known: impl FnMut(usize)) -> Result<()> {
@@ -184,12 +184,12 @@ impl Encoded {
             if share.table(hash, 1).is_none() {
                 continue;
             }
-            if table.find(hash, |place| kept.row(*place) == key).is_some() {
+            if table.find(hash, |(other, place)| *other == hash && kept.row(*place) == key).is_some() {
                 known(row);
             } else if keep {
                 let place = kept.num_rows();
                 kept.push(key);
-                table.insert_unique(hash, place, |place| share.hasher.hash_one(kept.row(*place).as_ref()));
+                table.insert_unique(hash, (hash, place), |(hash, _)| *hash);
             }
         }
         Ok(())
@@ -226,7 +226,7 @@ mod tests {
             let types = [DataType::Int16, DataType::Int64];
             let shares = KeyShare::all(shares);
             let mut numbers: Vec<_> = shares.iter().map(|share| NewerKeys::Two(Numbers::new(tables, share.clone()))).collect();
-            let mut encoded: Vec<_> = shares.into_iter().map(|share| NewerKeys::Encoded(Encoded::new(&types, share).unwrap())).collect();
+            let mut encoded: Vec<_> = shares.into_iter().map(|share| NewerKeys::Encoded(Encoded::new(&types, 0, share).unwrap())).collect();
             let mut model: BTreeSet<TwoNumbers> = BTreeSet::new();
             let oldest = layers.len() - 1;
             for (index, layer) in layers.iter().enumerate() {
