@@ -17,7 +17,8 @@ use waterclock_core::{Error, Result};
 const TOGETHER: u64 = 64 << 20;
 /// The same of local files, of which each read is as quick as the next.
 const TOGETHER_LOCALLY: u64 = 1 << 20;
-/// From so many rows on, shares of the keys are looked up side by side, by the threads of the pool that this is called in. Tests have no more rows than they need to do both.
+/// From so many rows on, shares of the keys are looked up side by side, by the threads of the pool that this is called in. Tests have no more
+/// rows than they need to do both.
 const MANY_ROWS: u64 = if cfg!(test) { 16 } else { 1_000_000 };
 
 /// Each share passes over all keys, so more gain little.
