@@ -99,9 +99,29 @@ pub trait Operator: Send {
     /// What changed since the last checkpoint. Called after every batch, before the next one mutates.
     fn checkpoint(&mut self) -> Result<Vec<StateLayer>>;
 
-    /// Takes state back: each table once and whole, with the rows of this instance's key groups only, and the output's watermark as it
-    /// was. Rows that the watermark has passed may still be there. Called once, on a new instance.
+    /// How many rows the tables have; none if they can't be stored as a whole.
+    fn table_rows(&self) -> Option<TableRows> {
+        None
+    }
+
+    /// All rows of all tables, in the place of a [`checkpoint`](Self::checkpoint) of their changes: what was stored of them before counts no
+    /// more. Asked of all instances at once, when all have told their [`table_rows`](Self::table_rows).
+    fn snapshot(&mut self) -> Result<Vec<StateLayer>> {
+        Err(Error::internal("a snapshot of an operator that makes none"))
+    }
+
+    /// Takes parts of the state back, which have no key in common: rows of this instance's key groups, and the output's watermark as it was.
+    /// Rows that the watermark has passed may still be there. Called on a new instance, as often as there are parts.
     fn restore(&mut self, tables: &[StateLayer], watermark: Watermark) -> Result<()>;
+}
+
+/// How many rows an operator's tables have.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TableRows {
+    /// All of them.
+    pub held: usize,
+    /// Those that the next checkpoint will have.
+    pub changed: usize,
 }
 
 /// Makes rows fewer before they change hands: all of a group's as one row that stands for them. What the operator makes of combined rows is

@@ -12,7 +12,7 @@ use crate::protocol::record::OperatorRecord;
 use std::collections::BTreeMap;
 use waterclock_core::Result;
 use waterclock_core::id::{BatchId, OperatorId};
-use waterclock_core::state::{StateLayer, merge};
+use waterclock_core::state::{StateLayer, live};
 use waterclock_core::storage::Store;
 use waterclock_core::time::Watermark;
 
@@ -86,13 +86,13 @@ impl StateView {
         self.tables.summaries(owner)
     }
 
-    /// The content of an owner's tables, one layer each.
+    /// The content of an owner's tables: of each one or more parts that follow each other and have no key in common.
     ///
     /// # Errors
     /// `Config` if it is no longer retained, `Corrupt` if it is damaged.
     pub fn content(&self, owner: &Owner) -> Result<Vec<StateLayer>> {
         let layers = self.tables.load(owner, &self.loader).map_err(|error| self.history.unreadable(self.batch, error))?;
         let watermark = self.watermarks.get(owner).copied().unwrap_or(Watermark::Unknown);
-        layers.chunk_by(|one, next| one.table == next.table).map(|table| merge(table, true, watermark)).collect()
+        layers.iter().map(|part| live(part, watermark)).collect()
     }
 }

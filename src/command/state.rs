@@ -3,6 +3,7 @@
 use super::context::open_existing;
 use super::flags::StateFlags;
 use super::print;
+use arrow::array::RecordBatch;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
 use arrow::util::pretty::pretty_format_batches;
@@ -81,13 +82,16 @@ fn find<'a>(view: &'a StateView, name: &str) -> Result<&'a Owner> {
 
 fn content(view: &StateView, owner: &Owner, json: bool) -> Result<String> {
     let mut text = String::new();
-    for table in view.content(owner)? {
+    for parts in view.content(owner)?.chunk_by(|one, next| one.table == next.table) {
         if json {
-            text.push_str(&rows(&table)?);
+            for part in parts {
+                text.push_str(&rows(part)?);
+            }
         } else {
-            let failed = || format!("showing the state table '{}'", table.table.name);
-            let shown = pretty_format_batches(std::slice::from_ref(&table.rows)).or_error(ErrorKind::Internal, failed)?;
-            text.push_str(&format!("{}, behind batch {}\n{shown}\n", table.table.name, view.batch()));
+            let name = &parts[0].table.name;
+            let all: Vec<RecordBatch> = parts.iter().map(|part| part.rows.clone()).collect();
+            let shown = pretty_format_batches(&all).or_error(ErrorKind::Internal, || format!("showing the state table '{name}'"))?;
+            text.push_str(&format!("{name}, behind batch {}\n{shown}\n", view.batch()));
         }
     }
     Ok(text)

@@ -145,6 +145,17 @@ impl Groups {
         self.changed.iter().copied().filter(|slot| self.keys.contains(*slot)).collect()
     }
 
+    /// How many slots this batch changed, or removed after it had changed them.
+    pub(super) fn changes(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// All slots: in the order of [`changed`](Self::changed) if they are the same, for what was found out of them is kept by it.
+    pub(super) fn held(&self) -> Vec<u32> {
+        let changed = self.changed();
+        if changed.len() == self.len() { changed } else { self.keys.slots() }
+    }
+
     pub(super) fn new_slots(&self) -> &[u32] {
         &self.new
     }
@@ -252,7 +263,6 @@ impl Groups {
 
     /// Takes groups back. Returns the slot of each row.
     pub(super) fn restore(&mut self, keys: &[ArrayRef], rows: usize, state: &[ArrayRef]) -> Result<Vec<u32>> {
-        self.reserve(rows);
         let slots = self.intern(keys, rows, |_| ())?;
         self.slots.restore(&slots, state)?;
         Ok(slots)

@@ -3,6 +3,7 @@
 //! The rows' columns come first, then `_removed`. The schema's metadata name the table and the number of key columns. A large layer has
 //! several record batches, and can be written and read part by part, so that it need not be in memory as a whole.
 
+use super::merge::have_distinct_keys;
 use super::{StateLayer, StateTable};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::time::Timestamp;
@@ -23,6 +24,8 @@ const REMOVED: &str = "_removed";
 
 /// So many rows, at most, are a record batch.
 const PART_ROWS: usize = 1 << 16;
+/// About so many bytes are encoded at once.
+const PIECE_BYTES: usize = 1 << 20;
 
 impl StateLayer {
     /// The rows in one piece, with a last column that says which keys went.
@@ -61,16 +64,31 @@ pub fn encode_layer(layer: &StateLayer) -> Result<Bytes> {
     Ok(writer.finish()?.rest)
 }
 
-/// The same in pieces. Memory that is taken in pieces of dozens of MiB stays with whichever thread gave it back.
-pub fn encode_pieces(layer: &StateLayer) -> Result<Vec<Bytes>> {
-    let mut writer = LayerWriter::new(&layer.table, &layer.rows.schema())?;
-    let mut pieces = Vec::with_capacity(layer.rows.num_rows() / PART_ROWS + 2);
-    for start in (0..layer.rows.num_rows()).step_by(PART_ROWS) {
-        writer.write(&layer.slice(start, PART_ROWS.min(layer.rows.num_rows() - start)))?;
-        pieces.push(writer.take());
+/// A layer that is given in parts, in pieces of about a MiB: larger ones, once they are given back, stay with the thread that took them.
+///
+/// # Errors
+/// `Internal` if the parts are of different shapes, or without any.
+pub fn encode_pieces(parts: &[StateLayer]) -> Result<EncodedLayer> {
+    debug_assert!(have_distinct_keys(parts), "parts of a layer have a key in common");
+    let first = parts.first().ok_or_else(|| Error::internal("encoding no layer of state"))?;
+    let mut writer = LayerWriter::new(&first.table, &first.rows.schema())?;
+    let mut pieces = Vec::new();
+    for part in parts {
+        let rows = part.rows.num_rows();
+        let at_once = (PIECE_BYTES * rows / encoded_size(&part.rows).max(1)).clamp(1, PART_ROWS);
+        for start in (0..rows).step_by(at_once) {
+            writer.write(&part.slice(start, at_once.min(rows - start)))?;
+            pieces.push(writer.take());
+        }
     }
-    pieces.push(writer.finish()?.rest);
-    Ok(pieces)
+    let WrittenLayer { rest, rows, expires_at } = writer.finish()?;
+    pieces.push(rest);
+    Ok(EncodedLayer { pieces, rows, expires_at })
+}
+
+/// How many bytes rows come to, nearly.
+fn encoded_size(rows: &RecordBatch) -> usize {
+    rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
 
 /// Encodes a layer part by part.
@@ -91,6 +109,17 @@ pub struct WrittenLayer {
     /// The bytes that were not yet taken.
     pub rest: Bytes,
     /// How many rows the layer has.
+    pub rows: u64,
+    /// As [`StateLayer::expires_at`].
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A layer that was encoded as a whole.
+#[derive(Debug)]
+pub struct EncodedLayer {
+    /// Its bytes, in their order.
+    pub pieces: Vec<Bytes>,
+    /// How many rows it has.
     pub rows: u64,
     /// As [`StateLayer::expires_at`].
     pub expires_at: Option<Timestamp>,
@@ -119,7 +148,7 @@ impl LayerWriter {
     pub fn write(&mut self, part: &StateLayer) -> Result<()> {
         let failed = || format!("encoding the state table '{}'", part.table.name);
         let rows = part.to_batch()?.with_schema(Arc::clone(&self.schema)).or_error(ErrorKind::Internal, failed)?;
-        let size: usize = rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+        let size = encoded_size(&rows);
         // Bytes of validity come to what the columns have, and the footer.
         self.writer.get_mut().reserve(size + size / 8 + (4 << 10));
         for start in (0..rows.num_rows()).step_by(PART_ROWS) {
@@ -215,7 +244,8 @@ mod tests {
         let layer = StateLayer::upserts(StateTable::new("seen", 1), RecordBatch::try_from_iter([("k", keys)]).unwrap());
         let bytes = encode_layer(&layer).unwrap();
         assert_eq!(FileReader::try_new(Cursor::new(bytes.clone()), None).unwrap().num_batches(), 3);
-        assert_eq!(encode_pieces(&layer).unwrap().concat(), bytes);
+        let pieces = encode_pieces(&[layer.slice(0, 70_000), layer.slice(70_000, 0), layer.slice(70_000, 2 * PART_ROWS + 9 - 70_000)]);
+        assert_eq!(decode_layer(pieces.unwrap().pieces.concat().into()).unwrap().rows, layer.rows);
         assert_eq!(decode_layer(bytes).unwrap().rows, layer.rows);
     }
 

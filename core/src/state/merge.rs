@@ -23,17 +23,32 @@ use std::sync::Arc;
 /// # Errors
 /// `Corrupt` if the layers are of different shapes, `Internal` without any layer.
 pub fn merge(layers: &[StateLayer], complete: bool, watermark: Watermark) -> Result<StateLayer> {
-    debug_assert!(layers.iter().all(has_distinct_keys), "a layer has a key twice");
+    debug_assert!(layers.iter().all(|layer| have_distinct_keys(std::slice::from_ref(layer))), "a layer has a key twice");
     let rows: Vec<u64> = layers.iter().map(|layer| layer.rows.num_rows() as u64).collect();
     let mut merge = LayerMerge::new(&rows, complete, watermark, KeyShare::whole());
     let stay = layers.iter().enumerate().rev().map(|(index, layer)| merge.look_at(layer, index == 0));
     let mut stay = stay.collect::<Result<Vec<_>>>()?;
     stay.reverse();
-    let LayerShape { table, schema } = merge.shape()?;
+    gather(layers, &stay, merge.shape()?)
+}
+
+/// What counts of a layer, or a part of one, below which lies no other: not the keys that went, nor rows that have expired by the watermark.
+///
+/// # Errors
+/// `Internal` if its columns can't be filtered.
+pub fn live(layer: &StateLayer, watermark: Watermark) -> Result<StateLayer> {
+    match gone(layer, watermark) {
+        Some(gone) => LayerShape::of(layer).take(layer, &!&gone),
+        None => Ok(layer.clone()),
+    }
+}
+
+/// The rows that stay of all layers.
+fn gather(layers: &[StateLayer], stay: &[BooleanBuffer], LayerShape { table, schema }: &LayerShape) -> Result<StateLayer> {
     let parts = layers.iter().map(|layer| with_names(layer, table, schema)).collect::<Result<Vec<_>>>()?;
     let rows = stay.iter().map(BooleanBuffer::count_set_bits).sum();
     let kept: Vec<Option<FilterPredicate>> = stay.iter().map(predicate).collect();
-    let column = |arrays: Vec<&dyn Array>| gather(&arrays, &kept).or_error(ErrorKind::Internal, || merging(table));
+    let column = |arrays: Vec<&dyn Array>| gather_column(&arrays, &kept).or_error(ErrorKind::Internal, || merging(table));
     let columns = (0..schema.fields().len()).map(|index| column(parts.iter().map(|part| part.column(index).as_ref()).collect()));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     let removed = column(layers.iter().map(|layer| &layer.removed as &dyn Array).collect())?.as_boolean().clone();
@@ -42,9 +57,13 @@ pub fn merge(layers: &[StateLayer], complete: bool, watermark: Watermark) -> Res
     Ok(StateLayer { table: table.clone(), rows, removed })
 }
 
-fn has_distinct_keys(layer: &StateLayer) -> bool {
-    let kept = LayerMerge::new(&[], false, Watermark::Unknown, KeyShare::whole()).look_at(layer, false);
-    kept.is_ok_and(|kept| kept.count_set_bits() == kept.len() && (layer.table.key_columns > 0 || kept.len() <= 1))
+/// Whether these parts of a layer have each key once.
+pub(super) fn have_distinct_keys(parts: &[StateLayer]) -> bool {
+    let mut merge = LayerMerge::new(&[], false, Watermark::Unknown, KeyShare::whole());
+    parts.iter().all(|part| {
+        let kept = merge.look_at(part, false);
+        kept.is_ok_and(|kept| kept.count_set_bits() == kept.len() && (part.table.key_columns > 0 || kept.len() <= 1))
+    })
 }
 
 /// [`merge`] part by part. All layers are looked at, newest first; what stays of a part can be taken at once, or when it is read again. Of
@@ -74,7 +93,11 @@ impl LayerMerge {
     pub fn look_at(&mut self, part: &StateLayer, is_oldest: bool) -> Result<BooleanBuffer> {
         let seen = match self.seen.take() {
             Some(seen) => seen,
-            None => LayerShape::of(part, self.expected_keys, self.share.clone())?,
+            None => {
+                let shape = LayerShape::of(part);
+                let newer = NewerKeys::new(&shape.key_types(), self.expected_keys, self.share.clone())?;
+                (shape, newer)
+            }
         };
         let (LayerShape { table, schema }, newer) = self.seen.insert(seen);
         same_shape(part, table, schema)?;
@@ -91,7 +114,7 @@ impl LayerMerge {
     /// # Errors
     /// `Internal` if nothing was looked at.
     pub fn shape(&self) -> Result<&LayerShape> {
-        self.seen.as_ref().map(|(shape, _)| shape).ok_or_else(|| Error::internal("merging no layers of state"))
+        self.seen.as_ref().map(|(shape, _)| shape).ok_or_else(nothing)
     }
 }
 
@@ -109,11 +132,12 @@ pub struct LayerShape {
 }
 
 impl LayerShape {
-    fn of(part: &StateLayer, expected_keys: usize, share: KeyShare) -> Result<(Self, NewerKeys)> {
-        let (table, schema) = (part.table.clone(), part.rows.schema());
-        let types: Vec<DataType> = schema.fields()[..table.key_columns].iter().map(|field| field.data_type().clone()).collect();
-        let newer = NewerKeys::new(&types, expected_keys, share)?;
-        Ok((Self { table, schema }, newer))
+    fn of(part: &StateLayer) -> Self {
+        Self { table: part.table.clone(), schema: part.rows.schema() }
+    }
+
+    fn key_types(&self) -> Vec<DataType> {
+        self.schema.fields()[..self.table.key_columns].iter().map(|field| field.data_type().clone()).collect()
     }
 
     /// Those rows of a part that stay.
@@ -139,26 +163,6 @@ impl LayerShape {
     pub fn writer(&self) -> Result<LayerWriter> {
         LayerWriter::new(&self.table, &self.schema)
     }
-
-    /// Parts that were taken, in their order, as one layer.
-    ///
-    /// # Errors
-    /// `Internal` if they don't fit each other.
-    pub fn join(&self, parts: Vec<StateLayer>) -> Result<StateLayer> {
-        let failed = || merging(&self.table);
-        let mut columns: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(parts.len()); self.schema.fields().len() + 1];
-        for part in parts {
-            let all = part.rows.columns().iter().cloned().chain([Arc::new(part.removed) as ArrayRef]);
-            columns.iter_mut().zip(all).for_each(|(column, array)| column.push(array));
-        }
-        // Column by column, for each is in memory twice.
-        let join = |arrays: Vec<ArrayRef>| concat(&arrays.iter().map(AsRef::as_ref).collect::<Vec<_>>());
-        let mut joined = columns.into_iter().map(join).collect::<Result<Vec<_>, _>>().or_error(ErrorKind::Internal, failed)?;
-        let removed = joined.pop().ok_or_else(|| Error::internal(failed()))?.as_boolean().clone();
-        let options = RecordBatchOptions::new().with_row_count(Some(removed.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), joined, &options).or_error(ErrorKind::Internal, failed)?;
-        Ok(StateLayer { table: self.table.clone(), rows, removed })
-    }
 }
 
 /// The rows of a part that have expired, or whose keys went: without a layer below, they need not be remembered. None if there are none.
@@ -179,7 +183,7 @@ fn predicate(stay: &BooleanBuffer) -> Option<FilterPredicate> {
 }
 
 /// The rows that stay of one column of all layers. Column by column, for what is taken of each layer is copied once more.
-fn gather(of_layers: &[&dyn Array], kept: &[Option<FilterPredicate>]) -> std::result::Result<ArrayRef, ArrowError> {
+fn gather_column(of_layers: &[&dyn Array], kept: &[Option<FilterPredicate>]) -> std::result::Result<ArrayRef, ArrowError> {
     let taken = of_layers.iter().zip(kept).map(|(array, kept)| match kept {
         Some(kept) => kept.filter(*array),
         None => Ok(array.slice(0, array.len())),
@@ -205,6 +209,10 @@ fn different(table: &StateTable) -> Error {
     Error::corrupt(format!("layers of the state table '{}' have different shapes", table.name))
 }
 
+fn nothing() -> Error {
+    Error::internal("merging no layers of state")
+}
+
 fn merging(table: &StateTable) -> String {
     format!("merging the state table '{}'", table.name)
 }
@@ -214,6 +222,7 @@ mod tests {
     use super::*;
     use crate::state::decode_layer;
     use arrow::array::{Int64Array, StringArray, TimestampMicrosecondArray};
+    use arrow::compute::concat_batches;
     use arrow::datatypes::Int64Type;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -308,8 +317,14 @@ mod tests {
         parts.iter().for_each(|part| writer.write(part).unwrap());
         let written = writer.finish().unwrap();
         assert_eq!((written.rows, written.expires_at), (merged.rows.num_rows() as u64, merged.expires_at()));
-        for back in [decode_layer(written.rest).unwrap(), shape.join(parts).unwrap()] {
-            assert_eq!((&back.table, &back.rows, &back.removed), (&merged.table, &merged.rows, &merged.removed));
+        let back = decode_layer(written.rest).unwrap();
+        assert_eq!((&back.table, &back.rows, &back.removed), (&merged.table, &merged.rows, &merged.removed));
+        if complete && let [alone] = layers.as_slice() {
+            let live = concat_batches(
+                &merged.rows.schema(),
+                alone.iter().map(|part| live(part, watermark).unwrap().rows).collect::<Vec<_>>().iter(),
+            );
+            assert_eq!(live.unwrap(), merged.rows);
         }
     }
 

@@ -16,9 +16,9 @@ mod newer;
 mod number_key;
 mod parts;
 
-pub use codec::{LayerWriter, WrittenLayer, decode_layer, encode_layer, encode_pieces};
+pub use codec::{EncodedLayer, LayerWriter, WrittenLayer, decode_layer, encode_layer, encode_pieces};
 pub use key::{KEY_GROUPS, KeyGroup, canonical_key, key_groups};
-pub use merge::{LayerMerge, LayerShape, merge};
+pub use merge::{LayerMerge, LayerShape, live, merge};
 pub use newer::KeyShare;
 pub(crate) use number_key::{NumberKey, are_numbers, number_columns, number_keys};
 pub use parts::decode_parts;

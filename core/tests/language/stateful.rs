@@ -20,6 +20,7 @@ struct Stateful {
     layers: BTreeMap<StateTable, Vec<StateLayer>>,
     watermark: Watermark,
     late_rows: u64,
+    checkpoints: u64,
 }
 
 /// How rows are handed to an operator.
@@ -60,7 +61,7 @@ impl Running {
         let stateful = |node: &usize| matches!(plan.nodes[*node].kind, NodeKind::Operator(_));
         let new = |node: usize| {
             let operator = create(&plan, node).unwrap();
-            (node, Stateful { operator, layers: BTreeMap::new(), watermark: Watermark::Unknown, late_rows: 0 })
+            (node, Stateful { operator, layers: BTreeMap::new(), watermark: Watermark::Unknown, late_rows: 0, checkpoints: 0 })
         };
         let operators = (0..plan.nodes.len()).filter(stateful).map(new).collect();
         Self { plan, operators, batch: 0, pieces: Pieces { rows: usize::MAX, combined: false, gathered: false }, combined: 0 }
@@ -191,6 +192,23 @@ impl Stateful {
         self.layers.values().map(|layers| merge(layers, true, self.watermark)).collect()
     }
 
+    /// What a checkpoint stores: every other time the tables as a whole, if the operator can.
+    fn stored(&mut self) -> Result<Vec<StateLayer>> {
+        self.checkpoints += 1;
+        let count = |layers: &[StateLayer]| layers.iter().map(|layer| layer.rows.num_rows()).sum::<usize>();
+        let Some(rows) = self.operator.table_rows() else { return self.operator.checkpoint() };
+        if self.checkpoints.is_multiple_of(2) {
+            self.layers.clear();
+            let whole = self.operator.snapshot()?;
+            assert_eq!(count(&whole), rows.held);
+            Ok(whole)
+        } else {
+            let changes = self.operator.checkpoint()?;
+            assert!(count(&changes) <= rows.changed);
+            Ok(changes)
+        }
+    }
+
     /// Rows come with whether they are combined.
     fn run(&mut self, pieces: Vec<(RecordBatch, bool)>, watermark: Watermark, batch: &BatchContext) -> Result<Vec<RecordBatch>> {
         let mut output = Output::default();
@@ -204,7 +222,7 @@ impl Stateful {
         }
         self.watermark = self.watermark.max(self.operator.advance(Port(0), watermark, batch, &mut output)?);
         self.late_rows += output.late_rows();
-        for layer in self.operator.checkpoint()? {
+        for layer in self.stored()? {
             // As it is written and read.
             let layer = decode_layer(encode_layer(&layer)?)?;
             self.layers.entry(layer.table.clone()).or_default().push(layer);

@@ -1,7 +1,9 @@
 //! What an owner's layers say together.
 //!
-//! What flows in: chains of layers, which can be several times their tables. What flows out: each table once, as one layer. Layers are
-//! read newest first, and only what stays of them is kept. What can fail: a layer that is damaged or missing, which is `Corrupt`.
+//! What flows in: chains of layers, which can be several times their tables. What flows out: each table once, in parts that have no key in
+//! common, handed out as they are found, so that a large table is not in memory besides what is made of it. Layers are read newest first,
+//! and of those behind them only what stays is handed out. What can fail: a layer that is damaged or missing, which is `Corrupt`, and may show
+//! only when parts of it were handed out.
 
 use super::object::PieceHashes;
 use super::{LiveLayer, Loader, Owner, all_bytes};
@@ -21,37 +23,71 @@ const TOGETHER_LOCALLY: u64 = 1 << 20;
 /// rows than they need to do both.
 const MANY_ROWS: u64 = if cfg!(test) { 16 } else { 1_000_000 };
 
+/// So many bytes of rows, nearly, are handed out at once: enough for all threads.
+const AT_ONCE: usize = if cfg!(test) { 1 << 10 } else { 32 << 20 };
+
 /// Each share passes over all keys, so more gain little.
 const MOST_SHARES: usize = 8;
 
-/// The tables of an owner's chains, none of which is empty, in their order.
-pub(super) fn of(chains: &[&[LiveLayer]], owner: &Owner, loader: &Loader) -> Result<Vec<StateLayer>> {
+/// Hands out the tables of an owner's chains, none of which is empty, in their order. Each has at least one part.
+pub(super) fn of(
+    chains: &[&[LiveLayer]],
+    owner: &Owner,
+    loader: &Loader,
+    each: &mut dyn FnMut(Vec<StateLayer>) -> Result<()>,
+) -> Result<()> {
     let wanted: Vec<&LiveLayer> = chains.iter().flat_map(|chain| chain.iter().rev()).collect();
     let mut layers = Layers { owner, loader, wanted: &wanted, read: VecDeque::new() };
-    chains.iter().map(|chain| table(chain, &mut layers)).collect()
+    let mut found = Found { parts: Vec::new(), bytes: 0, each };
+    chains.iter().try_for_each(|chain| table(chain, &mut layers, &mut found))?;
+    found.hand_out()
+}
+
+/// Parts that were not yet handed out.
+struct Found<'a> {
+    parts: Vec<StateLayer>,
+    bytes: usize,
+    each: &'a mut dyn FnMut(Vec<StateLayer>) -> Result<()>,
+}
+
+impl Found<'_> {
+    fn push(&mut self, part: StateLayer) -> Result<()> {
+        self.bytes += part.rows.get_array_memory_size();
+        self.parts.push(part);
+        if self.bytes < AT_ONCE { Ok(()) } else { self.hand_out() }
+    }
+
+    fn hand_out(&mut self) -> Result<()> {
+        self.bytes = 0;
+        (self.each)(std::mem::take(&mut self.parts))
+    }
 }
 
 /// The table of a chain, whose layers are the next ones.
-fn table(chain: &[LiveLayer], layers: &mut Layers<'_>) -> Result<StateLayer> {
+fn table(chain: &[LiveLayer], layers: &mut Layers<'_>, found: &mut Found<'_>) -> Result<()> {
     let rows: Vec<u64> = chain.iter().map(|layer| layer.reference.rows).collect();
     let threads = rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads().min(MOST_SHARES));
     let shares = if rows.iter().sum::<u64>() < MANY_ROWS { 1 } else { threads };
     let merge = |share| LayerMerge::new(&rows, true, Watermark::Unknown, share);
     let mut merges: Vec<LayerMerge> = KeyShare::all(shares).into_iter().map(merge).collect();
-    let mut kept: Vec<Vec<StateLayer>> = Vec::with_capacity(chain.len());
+    let mut empty = None;
+    let mut is_empty = true;
     for index in (0..chain.len()).rev() {
-        let mut of_layer = Vec::new();
         layers.next(&mut |part| {
             let stay = look_at(&mut merges, &part, index == 0)?;
-            of_layer.push(shape(&merges)?.take(&part, &stay)?);
-            Ok(())
+            let part = shape(&merges)?.take(&part, &stay)?;
+            if part.rows.num_rows() == 0 {
+                empty = Some(part);
+                return Ok(());
+            }
+            is_empty = false;
+            found.push(part)
         })?;
-        kept.push(of_layer);
     }
-    let shape = shape(&merges)?.clone();
-    // The keys are as much as a column.
-    drop(merges);
-    shape.join(kept.into_iter().rev().flatten().collect())
+    match empty.filter(|_| is_empty) {
+        Some(part) => found.push(part),
+        None => Ok(()),
+    }
 }
 
 /// Which rows of a part stay, of all shares of the keys.

@@ -117,8 +117,14 @@ impl Loader {
         let LayerPlace::Object(path) = &layer.place else { return each(self.decode(layer, self.bytes(owner, layer)?)?) };
         let mut object = Reader::new(self.store(), Path::from(path.as_str()), layer.bytes, known);
         let name = object.name();
-        decode_parts(layer.bytes, &mut |length| object.take(length), each).map_err(|error| error.within(&name))?;
-        if object.is(&layer.checksum) { Ok(()) } else { Err(damaged(&name, layer)) }
+        match decode_parts(layer.bytes, &mut |length| object.take(length), each) {
+            // Damage can make of the rows what nobody can work with.
+            Err(error) if error.kind() != ErrorKind::Internal || object.skip_rest().is_err() => Err(error.within(&name)),
+            read => match object.is(&layer.checksum) {
+                true => read.map_err(|error| error.within(&name)),
+                false => Err(damaged(&name, layer)),
+            },
+        }
     }
 
     /// An object that must be there with all its bytes.

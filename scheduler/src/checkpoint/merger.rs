@@ -257,7 +257,7 @@ impl Run<'_> {
     /// An object is read even if it is in memory: what is stored shows whether it is damaged before others are gone for it.
     fn read(&self, layer: &LiveLayer, hashes: &mut PieceHashes, each: &mut dyn FnMut(StateLayer) -> Result<()>) -> Result<()> {
         let mut unless_stopped = |part| match self.is_stopped.load(Ordering::Relaxed) {
-            true => Err(Error::internal("merging was stopped")),
+            true => Err(Error::unavailable("merging was stopped")),
             false => each(part),
         };
         match (&layer.held, &layer.reference.place) {

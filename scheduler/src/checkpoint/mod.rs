@@ -26,10 +26,10 @@ pub use merger::Merger;
 use merger::{Outcome, Request};
 pub(crate) use object::remove_unfinished;
 use object_store::path::Path;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use waterclock_core::id::{Checksum, Checksummer, OperatorId, Seq, SourceId};
-use waterclock_core::state::{StateLayer, StateTable, encode_pieces, merge};
+use waterclock_core::state::{EncodedLayer, StateLayer, StateTable, encode_pieces, merge};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{Error, ErrorKind, Result};
 
@@ -56,6 +56,17 @@ impl fmt::Display for Owner {
             Self::Operator(id) => id.fmt(f),
         }
     }
+}
+
+/// What a batch changed in a table of an owner's.
+#[derive(Debug, Clone)]
+pub struct StateChange {
+    /// Whose table it is.
+    pub owner: Owner,
+    /// What changed; a batch's parts of a table have no key in common.
+    pub part: StateLayer,
+    /// Whether it is the whole table, and so are the owner's other changes: what was stored of its tables before counts no more.
+    pub is_whole: bool,
 }
 
 /// What is known of a table without reading it.
@@ -114,12 +125,16 @@ struct Encoded {
     size: u64,
 }
 
-impl Encoded {
-    fn of(layer: &StateLayer) -> Result<Self> {
-        let pieces = encode_pieces(layer)?;
-        Ok(Self { size: pieces.iter().map(|piece| piece.len() as u64).sum(), pieces })
+impl NewLayer {
+    /// A layer in parts.
+    fn of(key: TableKey, above: usize, parts: &[StateLayer]) -> Result<Self> {
+        let EncodedLayer { pieces, rows, expires_at } = encode_pieces(parts)?;
+        let size = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Ok(Self { key, above, rows, expires_at, encoded: Encoded { pieces, size } })
     }
+}
 
+impl Encoded {
     fn checksum(&self) -> Checksum {
         let mut all = Checksummer::default();
         self.pieces.iter().for_each(|piece| all.update(piece));
@@ -192,13 +207,26 @@ impl Tables {
         own.map(summary).collect()
     }
 
-    /// The content of an owner's tables, one layer each.
+    /// The content of an owner's tables, each in parts that follow each other and have no key in common.
     ///
     /// # Errors
     /// `Corrupt` if a layer is damaged or missing, `Unavailable` if one can't be read.
     pub fn load(&self, owner: &Owner, loader: &Loader) -> Result<Vec<StateLayer>> {
+        let mut all = Vec::new();
+        self.load_parts(owner, loader, &mut |parts| {
+            all.extend(parts);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// The same, handed to `each` some parts at a time. What was handed out counts when all was, for only then all is verified.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); what `each` fails with, unless it is `Internal` because of damage.
+    pub fn load_parts(&self, owner: &Owner, loader: &Loader, each: &mut dyn FnMut(Vec<StateLayer>) -> Result<()>) -> Result<()> {
         let own = self.chains.iter().filter(|((of, _), chain)| of == owner && !chain.is_empty());
-        content::of(&own.map(|(_, chain)| chain.as_slice()).collect::<Vec<_>>(), owner, loader)
+        content::of(&own.map(|(_, chain)| chain.as_slice()).collect::<Vec<_>>(), owner, loader, each)
     }
 
     /// Puts a batch's changes on top, leaving out layers that the owner's watermark has killed, and merging where chains grow too long:
@@ -209,7 +237,7 @@ impl Tables {
     /// can't be read.
     pub fn stage(
         &self,
-        changes: Vec<(Owner, StateLayer)>,
+        changes: Vec<StateChange>,
         watermarks: &BTreeMap<Owner, Watermark>,
         writer: &Writer,
         loader: &Loader,
@@ -225,9 +253,11 @@ impl Tables {
         if let Some(outcome) = merger.take()? {
             merged.extend(living.put_in_place(outcome, &watermark)?);
         }
+        let whole: BTreeSet<&Owner> = changes.iter().filter(|change| change.is_whole).map(|change| &change.owner).collect();
+        living.chains.retain(|(owner, _), _| !whole.contains(owner));
         let mut by_table: BTreeMap<TableKey, Vec<StateLayer>> = BTreeMap::new();
-        for (owner, change) in changes.into_iter().filter(|(_, change)| change.rows.num_rows() > 0) {
-            by_table.entry((owner, change.table.clone())).or_default().push(change);
+        for StateChange { owner, part, .. } in changes.into_iter().filter(|change| change.part.rows.num_rows() > 0) {
+            by_table.entry((owner, part.table.clone())).or_default().push(part);
         }
         let mut fresh = Vec::with_capacity(by_table.len());
         for (key, changes) in by_table {
@@ -258,25 +288,17 @@ impl Tables {
         merger: &Merger,
     ) -> Result<NewLayer> {
         let chain = self.chain(&key);
-        let change = match changes.as_slice() {
-            [change] => change.clone(),
-            several => merge(several, false, watermark)?,
-        };
-        let encoded = Encoded::of(&change)?;
+        let change = NewLayer::of(key.clone(), chain.len(), &changes)?;
         // Layers that are being merged beside this batch, and those below them, stand as they are.
         let fixed = chain.iter().position(|layer| Some(&layer.reference) == merger.newest_of(&key)).map_or(0, |newest| newest + 1);
         let mut sizes = sizes(&chain[fixed..]);
-        sizes.push(encoded.size);
-        let Merge::Now(merged) = compaction::plan(&sizes, merger.beside_from()) else {
-            let (rows, expires_at) = (change.rows.num_rows() as u64, change.expires_at());
-            return Ok(NewLayer { key, above: chain.len(), rows, expires_at, encoded });
-        };
+        sizes.push(change.encoded.size);
+        let Merge::Now(merged) = compaction::plan(&sizes, merger.beside_from()) else { return Ok(change) };
         let above = fixed + merged.start;
         let mut layers = load_all(&chain[above..], &key.0, loader)?;
-        layers.push(change);
+        layers.extend(changes);
         let layer = merge(&layers, above == 0, watermark)?;
-        let (rows, expires_at) = (layer.rows.num_rows() as u64, layer.expires_at());
-        Ok(NewLayer { key, above, rows, expires_at, encoded: Encoded::of(&layer)? })
+        NewLayer::of(key, above, &[layer])
     }
 
     /// Puts a merged layer in the place of those that it stands for, if all of them are there that have not expired. Returns its path.

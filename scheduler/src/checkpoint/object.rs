@@ -5,17 +5,23 @@
 
 use crate::protocol::paths;
 use bytes::{Bytes, BytesMut};
+use crossbeam::channel::{Receiver, bounded};
 use object_store::path::Path;
 use object_store::{Error as StoreError, GetOptions, GetRange};
+use std::collections::VecDeque;
 use std::io::ErrorKind::NotFound;
+use std::sync::Arc;
 use waterclock_core::id::{Checksum, Checksummer, Epoch};
 use waterclock_core::memory::MemoryBudget;
 use waterclock_core::storage::{Store, Upload};
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// So many bytes are asked for at once.
+/// So many bytes are asked for in one request, of a store that is far away, and so many requests are under way at once.
 const PIECE_BYTES: usize = 4 << 20;
+const AHEAD: usize = 4;
+/// So many bytes are read at once of a local file.
+const LOCAL_PIECE_BYTES: usize = 1 << 20;
 /// So many bytes wait for storage, at most.
 const ON_THEIR_WAY: usize = 16 << 20;
 
@@ -30,10 +36,18 @@ pub(super) struct Reader<'a> {
     path: Path,
     size: u64,
     /// How many bytes of it were asked for.
-    read: u64,
-    /// Those of them that were not yet taken.
+    asked: u64,
+    /// The pieces that were, and have not been looked at, in their order.
+    under_way: VecDeque<Asked>,
+    /// What was not yet taken of the last piece that has been.
     ahead: Bytes,
     verified: Verified<'a>,
+}
+
+/// A piece on its way: how many bytes it is to have, the object's size and what came.
+struct Asked {
+    bytes: u64,
+    found: Receiver<object_store::Result<(u64, Bytes)>>,
 }
 
 /// How bytes are verified.
@@ -51,7 +65,7 @@ impl<'a> Reader<'a> {
             true => Verified::AtTheEnd(Checksummer::default(), known),
             false => Verified::AtOnce(known, 0),
         };
-        Self { store, path, size, read: 0, ahead: Bytes::new(), verified }
+        Self { store, path, size, asked: 0, under_way: VecDeque::new(), ahead: Bytes::new(), verified }
     }
 
     /// What it is called.
@@ -77,30 +91,55 @@ impl<'a> Reader<'a> {
         Ok(taken.freeze())
     }
 
-    /// The next piece of the object.
+    /// The next piece of the object. Those behind it are asked for meanwhile.
     fn piece(&mut self) -> Result<Bytes> {
-        let end = self.size.min(self.read + PIECE_BYTES as u64);
-        if end == self.read {
-            return Err(self.cut_off());
+        let ahead = if self.store.local_root().is_some() { 1 } else { AHEAD };
+        while self.under_way.len() < ahead && self.asked < self.size {
+            self.ask();
         }
-        let range = GetOptions { range: Some(GetRange::Bounded(self.read..end)), ..GetOptions::default() };
-        let get = async {
-            let found = self.store.objects().get_opts(&self.path, range).await?;
-            Ok((found.meta.size, found.bytes().await?))
-        };
-        let (size, bytes) = match self.store.wait(get) {
-            Ok(found) => found,
-            Err(StoreError::NotFound { .. }) => return Err(Error::corrupt("this state is missing; restore it")),
+        let Some(Asked { bytes: expected, found }) = self.under_way.pop_front() else { return Err(self.cut_off()) };
+        let (size, bytes) = match found.recv() {
+            Ok(Ok(found)) => found,
+            Ok(Err(StoreError::NotFound { .. })) => return Err(Error::corrupt("this state is missing; restore it")),
             // A range that begins behind the end is refused.
-            Err(_) if self.store.head(&self.path)?.is_some_and(|found| found.size != self.size) => return Err(self.cut_off()),
-            Err(cause) => return Err(self.store.error("read", &self.path, cause)),
+            Ok(Err(_)) if self.store.head(&self.path)?.is_some_and(|found| found.size != self.size) => return Err(self.cut_off()),
+            Ok(Err(cause)) => return Err(self.store.error("read", &self.path, cause)),
+            Err(_) => return Err(Error::internal("the storage thread ended while it read")),
         };
-        if size != self.size || bytes.len() as u64 != end - self.read {
+        if size != self.size || bytes.len() as u64 != expected {
             return Err(self.cut_off());
         }
-        self.read = end;
         self.verify(&bytes)?;
         Ok(bytes)
+    }
+
+    /// Asks for the next piece: a local file system is asked here and now.
+    fn ask(&mut self) {
+        let piece = if self.store.local_root().is_some() { LOCAL_PIECE_BYTES } else { PIECE_BYTES };
+        let end = self.size.min(self.asked + piece as u64);
+        let range = GetOptions { range: Some(GetRange::Bounded(self.asked..end)), ..GetOptions::default() };
+        let (objects, path) = (Arc::clone(self.store.objects()), self.path.clone());
+        let get = async move {
+            let found = objects.get_opts(&path, range).await?;
+            Ok((found.meta.size, found.bytes().await?))
+        };
+        let (report, found) = bounded(1);
+        // Nobody listens once a piece before it has failed.
+        if self.store.local_root().is_some() {
+            let _ = report.send(self.store.wait(get));
+        } else {
+            self.store.storage().spawn(async move { drop(report.send(get.await)) });
+        }
+        self.under_way.push_back(Asked { bytes: end - self.asked, found });
+        self.asked = end;
+    }
+
+    /// Reads, and verifies, what was not yet read.
+    pub(super) fn skip_rest(&mut self) -> Result<()> {
+        while self.asked < self.size || !self.under_way.is_empty() {
+            self.piece()?;
+        }
+        Ok(())
     }
 
     fn verify(&mut self, piece: &[u8]) -> Result<()> {

@@ -68,7 +68,7 @@ fn mergings() -> impl Strategy<Value = Merging> {
 }
 
 /// After every batch, from memory and from a fresh reading of the record: the state is the model's, in a short chain.
-fn assert_loaded(batches: &[Vec<Change>], forget: u32, merging: Merging) {
+fn assert_loaded(batches: &[Vec<Change>], forget: u32, whole: u32, merging: Merging) {
     let storage = Storage::builder().start().unwrap();
     let store = storage.open(&Location::parse("memory://c").unwrap(), &StoreOptions::default(), Access::Write).unwrap();
     let log = Log::new(store.clone());
@@ -85,7 +85,13 @@ fn assert_loaded(batches: &[Vec<Change>], forget: u32, merging: Merging) {
             }
         }
         let writer = Writer { seq: Seq(index as u64), epoch: Epoch(0), nonce: Nonce::from("n") };
-        let changes = batch.iter().map(|change| (owner.clone(), layer(change))).collect();
+        let is_whole = whole >> (index % 32) & 1 == 1 && !model.is_empty();
+        let change = |change: &Change| StateChange { owner: owner.clone(), part: layer(change), is_whole };
+        let all: Change = model.iter().map(|(key, value)| (*key, Some(value.clone()))).collect();
+        let mut parts = vec![if is_whole { all } else { batch.iter().flatten().map(|(key, value)| (*key, value.clone())).collect() }];
+        let later = parts[0].split_off(&5);
+        parts.push(later);
+        let changes = parts.iter().map(change).collect();
         let staged = tables.stage(changes, &BTreeMap::new(), &writer, &loader, &mut merger).unwrap();
         store.begin_puts(staged.objects).into_iter().for_each(|put| put.wait().unwrap());
         staged.useless.iter().for_each(|path| store.delete(path).unwrap());
@@ -97,7 +103,7 @@ fn assert_loaded(batches: &[Vec<Change>], forget: u32, merging: Merging) {
         // On the threads of a pool, which look shares of the keys up side by side.
         let (loaded, ()) = rayon::join(|| fresh.load(&owner, &loader).unwrap(), || ());
         assert_eq!(content(&loaded), model.clone());
-        assert!(fresh.references(&owner).len() < 20);
+        assert!(fresh.references(&owner).len() < if is_whole { 2 } else { 20 });
         if forget >> (index % 32) & 1 == 1 {
             tables = fresh;
             merger = Merger::new(loader.clone(), merging);
@@ -110,8 +116,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn what_is_loaded_is_what_was_changed(batches in changes(), forget in any::<u32>(), merging in mergings()) {
-        assert_loaded(&batches, forget, merging);
+    fn what_is_loaded_is_what_was_changed(batches in changes(), forget in any::<u32>(), whole in any::<u32>(), merging in mergings()) {
+        assert_loaded(&batches, forget, whole & whole >> 8, merging);
     }
 }
 
@@ -119,7 +125,7 @@ proptest! {
 fn the_same_change_in_several_batches_is_found_in_each() {
     let change = Change::from([(1, Some("x".to_owned()))]);
     for (forget, beside_from) in [(0, 0), (0, u64::MAX), (u32::MAX, 0), (u32::MAX, u64::MAX)] {
-        assert_loaded(&vec![vec![change.clone()]; 6], forget, Merging { beside_from, on_a_thread: false, ..Merging::default() });
+        assert_loaded(&vec![vec![change.clone()]; 6], forget, 0, Merging { beside_from, on_a_thread: false, ..Merging::default() });
     }
 }
 
@@ -164,7 +170,8 @@ impl Chain {
         let change = layer(change);
         let writer = self.writer();
         let watermarks = BTreeMap::from([(owner.clone(), watermark)]);
-        let staged = self.tables.stage(vec![(owner, change)], &watermarks, &writer, &self.loader, &mut self.merger)?;
+        let change = StateChange { owner, part: change, is_whole: false };
+        let staged = self.tables.stage(vec![change], &watermarks, &writer, &self.loader, &mut self.merger)?;
         self.store.begin_puts(staged.objects).into_iter().for_each(|put| put.wait().unwrap());
         self.tables = staged.tables;
         self.tables.commit(writer.seq);
@@ -317,7 +324,9 @@ fn a_layer_that_has_expired_and_was_removed_meanwhile_is_no_damage() {
 fn a_merge_that_is_overdue_is_waited_for() {
     let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: true, ..Merging::default() });
     for key in 0..400 {
-        assert!(chain.batch(key, 5_000).is_empty());
+        // What comes so late that the chain is overdue with it, too, is merged anew at once.
+        let useless = chain.batch(key, 5_000);
+        useless.iter().for_each(|path| chain.store.delete(path).unwrap());
         chain.begin();
         let sizes = sizes(chain.chain());
         assert!(sizes.len() <= 101 && sizes.iter().sum::<u64>() <= 10 * sizes[0], "{sizes:?}");
@@ -358,6 +367,28 @@ fn a_layer_of_which_a_byte_is_wrong_fails_the_next_batch() {
         assert!(error.to_string().contains(path.as_ref()), "{error}");
         assert_eq!(chain.merged_objects(), 0);
     }
+}
+
+/// Whatever damage makes of names, types and lengths.
+#[test]
+fn damage_anywhere_in_a_layer_is_told_as_such() {
+    let mut chain = Chain::new(Merging { beside_from: 1, on_a_thread: false, ..Merging::default() });
+    (0..4).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
+    let objects = chain.store.list(Some(&paths::states())).unwrap();
+    for path in [&objects[0].location, &objects[3].location] {
+        let whole = chain.store.get(path).unwrap().unwrap();
+        let ends = (0..1_200).chain(whole.len() - 1_200..whole.len());
+        for (at, mask) in ends.flat_map(|at| [(at, 0x01), (at, 0x40)]) {
+            let mut bytes = whole.to_vec();
+            bytes[at] ^= mask;
+            chain.store.put(path, bytes.into()).unwrap();
+            chain.begin();
+            let failed = chain.merger.take().unwrap().unwrap().merged.map(drop).unwrap_err();
+            assert_eq!(failed.kind(), ErrorKind::Corrupt, "byte {at} of {path}, {mask:#x}: {failed}");
+        }
+        chain.store.put(path, whole).unwrap();
+    }
+    assert_eq!(chain.merged_objects(), 0);
 }
 
 /// Layers large enough to be stored in parts.

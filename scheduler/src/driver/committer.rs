@@ -12,7 +12,7 @@
 
 use super::ledger::{Draft, Ledger};
 use super::publisher::{Committed, Done, Publisher, Staged, guarded};
-use crate::checkpoint::{Loader, Merger, Owner, StagedState};
+use crate::checkpoint::{Loader, Merger, Owner, StagedState, StateChange};
 use crate::log::{Append, Appended, Log, Prepared};
 use crate::progress::Durations;
 use crate::protocol::paths::Writer;
@@ -27,7 +27,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use waterclock_core::id::{BatchId, Epoch, SinkId};
 use waterclock_core::sink::{LaneFile, LaneOutput, Sink, Staging};
-use waterclock_core::state::StateLayer;
 use waterclock_core::storage::UploadHandle;
 use waterclock_core::time::Watermark;
 use waterclock_core::{Error, ErrorKind, Result, ResultExt};
@@ -35,7 +34,7 @@ use waterclock_core::{Error, ErrorKind, Result, ResultExt};
 /// A batch that has run.
 pub(super) struct Work {
     pub draft: Draft,
-    pub changes: Vec<(Owner, StateLayer)>,
+    pub changes: Vec<StateChange>,
     pub outputs: Vec<StagedOutput>,
     /// How long cutting and running took.
     pub cut: Duration,

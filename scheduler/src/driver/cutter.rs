@@ -7,7 +7,7 @@
 use super::input::{Input, InputCut};
 use super::pacer::{Decision, Pacer, Seen};
 use super::{Outlet, idleness::Idleness};
-use crate::checkpoint::Owner;
+use crate::checkpoint::StateChange;
 use crate::exec::{BatchInput, SourceInput};
 use crate::protocol::paths::Writer;
 use crate::seams::Clock;
@@ -18,7 +18,6 @@ use waterclock_core::batch::BatchContext;
 use waterclock_core::id::{BatchId, SinkId};
 use waterclock_core::memory::MemoryBudget;
 use waterclock_core::sink::{Attempt, Staging};
-use waterclock_core::state::StateLayer;
 use waterclock_core::storage::Store;
 use waterclock_core::time::Timestamp;
 use waterclock_core::{Error, Result};
@@ -63,7 +62,7 @@ pub(super) struct CutBatch {
 pub(super) struct CutSource {
     pub input: InputCut,
     /// What the cut changed in the source's state.
-    pub changes: Vec<(Owner, StateLayer)>,
+    pub changes: Vec<StateChange>,
     pub idleness: Idleness,
 }
 
@@ -134,7 +133,7 @@ impl Cutter {
         let take = |(input, mut cut): (&mut Input, InputCut)| {
             input.spool(&mut cut, store, writer)?;
             input.idleness = input.idleness.after(trigger_time, !cut.cut.is_empty());
-            Ok(CutSource { input: cut, changes: input.take_changes().collect(), idleness: input.idleness })
+            Ok(CutSource { input: cut, changes: input.take_changes()?, idleness: input.idleness })
         };
         self.inputs.iter_mut().zip(cuts).map(take).collect()
     }

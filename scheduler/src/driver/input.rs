@@ -1,18 +1,18 @@
 //! The job's sources as the driver drives them: cut, spooled if they can't replay, restored, acknowledged.
 
 use super::idleness::Idleness;
-use crate::checkpoint::{Loader, Owner, Tables};
+use crate::checkpoint::{Loader, Owner, StateChange, Tables};
 use crate::exec::{LatestTimes, SourceTime};
 use crate::log::Log;
 use crate::protocol::paths::Writer;
 use crate::protocol::record::{Record, SourceRecord, SpoolRef};
 use crate::spool::{self, SpooledCut};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use waterclock_core::id::{SinkId, SourceId};
 use waterclock_core::plan::PlannedSource;
 use waterclock_core::source::{BadRow, Cut, CutLimits, PartitionCut, Scan, Source, Split};
-use waterclock_core::state::StateLayer;
+use waterclock_core::state::{StateLayer, StateTable, merge};
 use waterclock_core::storage::Store;
 use waterclock_core::time::Watermark;
 use waterclock_core::{Error, Result};
@@ -122,10 +122,17 @@ impl Input {
         if cut.is_empty() { Ok(Vec::new()) } else { self.source.splits(cut, &self.scan) }
     }
 
-    /// What the batch at hand takes along of the source's state.
-    pub fn take_changes(&mut self) -> impl Iterator<Item = (Owner, StateLayer)> + use<> {
-        let owner = Owner::Source(self.id.clone());
-        std::mem::take(&mut self.changes).into_iter().map(move |change| (owner.clone(), change))
+    /// What the batch at hand takes along of the source's state: that of cuts before it too, of which nothing has come.
+    pub fn take_changes(&mut self) -> Result<Vec<StateChange>> {
+        let mut tables: BTreeMap<StateTable, Vec<StateLayer>> = BTreeMap::new();
+        for change in self.changes.drain(..) {
+            tables.entry(change.table.clone()).or_default().push(change);
+        }
+        let change = |changes: Vec<StateLayer>| {
+            let part = if let [change] = changes.as_slice() { change.clone() } else { merge(&changes, false, Watermark::Unknown)? };
+            Ok(StateChange { owner: Owner::Source(self.id.clone()), part, is_whole: false })
+        };
+        tables.into_values().map(change).collect()
     }
 
     /// The error of a row that could not be read.

@@ -30,7 +30,7 @@ pub use recovery::stored_schemas;
 pub use settings::{DriverSettings, Summary, Trigger};
 pub(crate) use statics::read_again;
 
-use crate::checkpoint::Owner;
+use crate::checkpoint::{Owner, StateChange};
 use crate::exec::{BatchFailure, BatchOutput, BegunBatch, Executor};
 use crate::log::Log;
 use crate::progress::Observer;
@@ -294,7 +294,8 @@ impl Driver {
         }
         let mut operators = Vec::new();
         for (id, operator) in output.operators {
-            changes.extend(operator.changes.into_iter().map(|change| (Owner::Operator(id.clone()), change)));
+            let (owner, is_whole) = (Owner::Operator(id.clone()), operator.are_whole);
+            changes.extend(operator.changes.into_iter().map(|part| StateChange { owner: owner.clone(), part, is_whole }));
             operators.push((id, DraftOperator { watermark: operator.watermark, late_rows: operator.late_rows }));
         }
         let staged = outputs.into_iter().filter_map(|(outlet, lanes)| {

@@ -12,7 +12,7 @@ use super::settings::{DriverSettings, Trigger};
 use super::statics;
 use super::{Driver, Outlet};
 use crate::checkpoint::{Loader, Owner, Tables, remove_unfinished};
-use crate::exec::{Executor, ExecutorSettings, RestoredOperator};
+use crate::exec::{Executor, ExecutorSettings};
 use crate::log::{Appended, Log};
 use crate::places;
 use crate::progress::Observer;
@@ -26,7 +26,7 @@ use crate::seams::Seams;
 use crate::spool;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use waterclock_core::id::{BatchId, Checksum, Epoch, JobId, Nonce, OperatorId, Seq, SinkId, SourceId};
+use waterclock_core::id::{BatchId, Checksum, Epoch, JobId, Nonce, Seq, SinkId, SourceId};
 use waterclock_core::job::Job;
 use waterclock_core::plan::Plan;
 use waterclock_core::sink::{Owner as SinkOwner, SinkContext};
@@ -319,12 +319,9 @@ pub(crate) fn restored_executor(
 ) -> Result<Executor> {
     let mut executor = Executor::new(plan, loader.storage().clone(), settings)?;
     let stored = last.and_then(Record::batch).map(|batch| &batch.operators);
-    let mut operators: BTreeMap<OperatorId, RestoredOperator> = BTreeMap::new();
     for (id, operator) in stored.into_iter().flatten() {
-        let layers = executor.install(|| tables.load(&Owner::Operator(id.clone()), loader))?;
-        operators.insert(id.clone(), RestoredOperator { watermark: operator.watermark, layers });
+        executor.restore(id, operator.watermark, |each| tables.load_parts(&Owner::Operator(id.clone()), loader, each))?;
     }
-    executor.restore(operators)?;
     Ok(executor)
 }
 

@@ -5,11 +5,13 @@
 //! two transforms.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use waterclock_core::batch::BatchContext;
+use waterclock_core::id::BatchId;
 use waterclock_core::operator::{Port, Transform};
 use waterclock_core::plan::{NodeId, NodeKind, Plan, Upstream};
 use waterclock_core::{Error, Result};
@@ -61,16 +63,32 @@ impl BoundTransforms {
     fn apply(&self, node: NodeId, rows: RecordBatch) -> Result<RecordBatch> {
         let (id, transform) =
             self.transforms.get(&node).ok_or_else(|| Error::internal("a flow leads through a node that is no transform"))?;
-        guarded(id, &self.context, || transform.apply(rows))
+        guarded(id, When::Batch(self.context.batch), || transform.apply(rows))
     }
 }
 
-/// Runs code that may be a user's: a panic becomes an error that names the operator and the batch.
-pub(super) fn guarded<T>(operator: &str, batch: &BatchContext, work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// When an operator's code runs.
+#[derive(Clone, Copy)]
+pub(super) enum When {
+    Restoring,
+    Batch(BatchId),
+}
+
+impl Display for When {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restoring => f.write_str("while it was restored"),
+            Self::Batch(batch) => write!(f, "in batch {batch}"),
+        }
+    }
+}
+
+/// Runs code that may be a user's: a panic becomes an error that names the operator and when it was.
+pub(super) fn guarded<T>(operator: &str, when: When, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
         let said = said.unwrap_or_else(|| "no message".to_owned());
-        Err(Error::internal(format!("operator '{operator}' panicked in batch {}: {said}", batch.batch)))
+        Err(Error::internal(format!("operator '{operator}' panicked {when}: {said}")))
     })
 }
 

@@ -3,11 +3,11 @@
 //! Each task sees the rows of its keys in the order of the input, whatever task or lane they come from; the outputs of the tasks are
 //! merged in the order of the tasks. So nothing depends on the number of threads.
 
+use super::OperatorOutput;
 use super::exchange::TASKS;
-use super::flow::guarded;
+use super::flow::{When, guarded};
 use super::lane::{Combining, Exchange, Exchanged};
-use super::restored::{divide_layers, whole_tables};
-use super::{OperatorOutput, RestoredOperator};
+use super::restored::{divide, live_parts};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::{concat, concat_batches};
 use rayon::prelude::*;
@@ -15,10 +15,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use waterclock_core::batch::BatchContext;
 use waterclock_core::id::OperatorId;
-use waterclock_core::operator::{Operator, OperatorFactory, Output, Port};
+use waterclock_core::operator::{Operator, OperatorFactory, Output, Port, TableRows};
 use waterclock_core::state::{StateLayer, StateTable};
 use waterclock_core::time::{Timestamp, Watermark};
 use waterclock_core::{ErrorKind, Result, ResultExt};
+
+/// So many rows that changed in a table, at most, are put together.
+const ONE_PART: usize = 1 << 14;
 
 /// An operator with its tasks.
 pub(super) struct KeyedOperator {
@@ -56,17 +59,21 @@ impl KeyedOperator {
         })
     }
 
-    /// Hands stored state to the tasks that own its keys. Runs inside the pool.
-    pub(super) fn restore(&mut self, stored: RestoredOperator) -> Result<()> {
-        self.watermark = stored.watermark;
-        let keys = self.factory.keys().first().map_or(0, Vec::len);
-        let by_task = divide_layers(stored.layers, keys, self.tasks.len())?;
-        let (id, watermark) = (&self.id, self.watermark);
-        let restore = |(task, layers): (&mut Box<dyn Operator>, Vec<StateLayer>)| {
-            let tables = whole_tables(layers, watermark)?;
-            task.restore(&tables, watermark).map_err(|error| error.within(format!("operator '{id}'")))
-        };
-        self.tasks.par_iter_mut().zip(by_task).try_for_each(restore)
+    /// Takes the watermark of a checkpoint back.
+    pub(super) fn restore_watermark(&mut self, watermark: Watermark) {
+        self.watermark = watermark;
+    }
+
+    /// Hands stored state to the tasks that own its keys. Runs inside the pool. What is restored may turn out to be damaged later on, so a
+    /// panic is an error.
+    pub(super) fn restore(&mut self, parts: Vec<StateLayer>) -> Result<()> {
+        let (keys, watermark) = (self.factory.keys().first().map_or(0, Vec::len), self.watermark);
+        let restored = guarded(self.id.as_str(), When::Restoring, || {
+            let by_task = divide(parts, keys, self.tasks.len())?;
+            let restore = |(task, parts): (&mut Box<dyn Operator>, _)| task.restore(&live_parts(parts, watermark)?, watermark);
+            self.tasks.par_iter_mut().zip(by_task).try_for_each(restore)
+        });
+        restored.map_err(|error| error.within(format!("operator '{}'", self.id)))
     }
 
     /// Tells all tasks that a batch begins, unless they know.
@@ -79,11 +86,11 @@ impl KeyedOperator {
     /// Feeds rows to all tasks side by side. Runs inside the pool.
     pub(super) fn process(&mut self, chunk: Exchanged, batch: &BatchContext) -> Result<Vec<TaskOutput>> {
         self.begin(batch);
-        let id = self.id.as_str();
+        let (id, when) = (self.id.as_str(), When::Batch(batch.batch));
         let each = |(task, rows): (&mut Box<dyn Operator>, RecordBatch)| {
             let mut output = Output::default();
             if rows.num_rows() > 0 {
-                guarded(id, batch, || {
+                guarded(id, when, || {
                     let port = chunk.port;
                     let processed = if chunk.is_combined {
                         task.process_combined(port, rows, &mut output)
@@ -103,13 +110,13 @@ impl KeyedOperator {
     /// Moves the watermark of each input on, in the order of the ports.
     pub(super) fn advance(&mut self, inputs: &[Watermark], batch: &BatchContext) -> Result<Vec<TaskOutput>> {
         self.begin(batch);
-        let id = self.id.as_str();
+        let (id, when) = (self.id.as_str(), When::Batch(batch.batch));
         let each = |task: &mut Box<dyn Operator>| {
             let mut output = Output::default();
             let mut reached = Watermark::End;
             for (port, watermark) in inputs.iter().enumerate() {
                 let mut advance = || task.advance(Port(port), *watermark, batch, &mut output);
-                reached = guarded(id, batch, || advance().map_err(|error| error.within(format!("operator '{id}'"))))?;
+                reached = guarded(id, when, || advance().map_err(|error| error.within(format!("operator '{id}'"))))?;
             }
             Ok((reached, output.late_rows(), output.take()))
         };
@@ -120,18 +127,32 @@ impl KeyedOperator {
         Ok(results.into_iter().map(|(.., output)| output).collect())
     }
 
-    /// What the batch changed: at most one layer per table, with the tasks' changes in their order. Runs inside the pool.
+    /// What the batch changed, with the tasks' changes in their order. Runs inside the pool.
     pub(super) fn checkpoint(&mut self) -> Result<OperatorOutput> {
         self.has_begun = false;
-        let changes: Result<Vec<Vec<StateLayer>>> = one_by_one(self.tasks.par_iter_mut()).map(|task| task.checkpoint()).collect();
+        let are_whole = self.should_be_stored_whole();
+        let checkpoint = |task: &mut Box<dyn Operator>| if are_whole { task.snapshot() } else { task.checkpoint() };
+        let changes: Result<Vec<Vec<StateLayer>>> = one_by_one(self.tasks.par_iter_mut()).map(checkpoint).collect();
         let changes = changes.map_err(|error| error.within(format!("operator '{}'", self.id)))?;
         let mut tables: BTreeMap<StateTable, Vec<StateLayer>> = BTreeMap::new();
         for change in changes.into_iter().flatten() {
             tables.entry(change.table.clone()).or_default().push(change);
         }
         let tables: Vec<(StateTable, Vec<StateLayer>)> = tables.into_iter().collect();
-        let changes = tables.into_par_iter().map(|(table, changes)| combine(table, &changes)).collect::<Result<_>>()?;
-        Ok(OperatorOutput { watermark: self.watermark, late_rows: std::mem::take(&mut self.late_rows), changes })
+        let changes = tables.into_par_iter().map(|(table, changes)| combine(table, changes)).collect::<Result<Vec<_>>>()?;
+        let changes = changes.into_iter().flatten().collect();
+        Ok(OperatorOutput { watermark: self.watermark, late_rows: std::mem::take(&mut self.late_rows), changes, are_whole })
+    }
+
+    /// Whether the batch changed at least half of the tables' rows: then they are stored as a whole, at most twice as much, and what was
+    /// stored of them before need not be merged.
+    fn should_be_stored_whole(&self) -> bool {
+        let mut all = TableRows::default();
+        for task in &self.tasks {
+            let Some(TableRows { held, changed }) = task.table_rows() else { return false };
+            (all.held, all.changed) = (all.held + held, all.changed + changed);
+        }
+        all.held > 0 && all.held <= 2 * all.changed
     }
 
     pub(super) fn next_timer(&self) -> Option<Timestamp> {
@@ -148,12 +169,15 @@ pub(super) fn one_by_one<T: IndexedParallelIterator>(tasks: T) -> impl IndexedPa
     tasks.with_max_len(1)
 }
 
-/// Changes of different tasks: no key is in two of them.
-fn combine(table: StateTable, changes: &[StateLayer]) -> Result<StateLayer> {
+/// Changes of different tasks in one part, unless they are many: no key is in two of them.
+fn combine(table: StateTable, changes: Vec<StateLayer>) -> Result<Vec<StateLayer>> {
+    if changes.iter().map(|change| change.rows.num_rows()).sum::<usize>() > ONE_PART {
+        return Ok(changes);
+    }
     let combining = || format!("combining changes of the state table '{}'", table.name);
     let schema = changes[0].rows.schema();
     let rows = concat_batches(&schema, changes.iter().map(|change| &change.rows)).or_error(ErrorKind::Internal, combining)?;
     let removed: Vec<&dyn Array> = changes.iter().map(|change| &change.removed as &dyn Array).collect();
     let removed = concat(&removed).or_error(ErrorKind::Internal, combining)?.as_boolean().clone();
-    Ok(StateLayer { table, rows, removed })
+    Ok(vec![StateLayer { table, rows, removed }])
 }

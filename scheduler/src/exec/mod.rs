@@ -125,18 +125,14 @@ pub struct OperatorOutput {
     pub watermark: Watermark,
     /// Rows that it dropped because they came late.
     pub late_rows: u64,
-    /// What changed in its state: at most one layer per table.
+    /// What changed in its state: of each table any number of parts, none of which has a key of another.
     pub changes: Vec<StateLayer>,
+    /// Whether this is all that its tables hold.
+    pub are_whole: bool,
 }
 
-/// An operator's state as a checkpoint holds it.
-#[derive(Debug)]
-pub struct RestoredOperator {
-    /// The watermark of its output.
-    pub watermark: Watermark,
-    /// All layers of all its tables, oldest first.
-    pub layers: Vec<StateLayer>,
-}
+/// Takes parts of an operator's tables back.
+pub type Restore<'a> = dyn FnMut(Vec<StateLayer>) -> Result<()> + 'a;
 
 /// A batch that failed: the error, and the row at fault if it was a bad one, whose place the source may be able to name better.
 #[derive(Debug)]
@@ -207,29 +203,30 @@ impl Executor {
         Ok(Self { base: Base { plan, storage, pool, flows, exchanges, fetches, uploads }, operators })
     }
 
-    /// Gives the operators the state of the last commit. Called once, before the first batch.
+    /// Gives an operator, if it is there, its state of the last commit, with the watermark of its output. Called once, before the first
+    /// batch. `load` hands the tables over, each in parts that have no key in common, as many at a time as it likes; it runs inside the
+    /// pool.
     ///
     /// # Errors
-    /// `Corrupt` if the state does not fit its operator.
-    pub fn restore(&mut self, mut stored: BTreeMap<OperatorId, RestoredOperator>) -> Result<()> {
-        self.base.pool.install(|| {
-            for operator in self.operators.values_mut() {
-                if let Some(stored) = stored.remove(operator.id()) {
-                    operator.restore(stored)?;
-                }
-            }
-            Ok(())
-        })
+    /// `Corrupt` if the state does not fit its operator; what `load` fails with.
+    pub fn restore(
+        &mut self,
+        id: &OperatorId,
+        watermark: Watermark,
+        load: impl FnOnce(&mut Restore<'_>) -> Result<()> + Send,
+    ) -> Result<()> {
+        match self.operators.values_mut().find(|operator| operator.id() == id) {
+            Some(operator) => self.base.pool.install(|| {
+                operator.restore_watermark(watermark);
+                load(&mut |parts| operator.restore(parts))
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The budget that sinks stage within.
     pub fn budget(&self) -> &MemoryBudget {
         &self.base.uploads
-    }
-
-    /// Does something on the threads of this executor, of which it may use all.
-    pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.base.pool.install(work)
     }
 
     /// The earliest processing time at which an operator wants a batch even without rows.

@@ -489,7 +489,7 @@ proptest! {
         let id = OperatorId::from("step-2");
         let layers = output.unwrap().operators.remove(&id).unwrap().changes;
         let mut after = executor(&plan, threads + 1, 1 << 20);
-        after.restore(BTreeMap::from([(id, RestoredOperator { watermark: Watermark::Unknown, layers })])).unwrap();
+        after.restore(&id, Watermark::Unknown, |each| layers.into_iter().try_for_each(|part| each(vec![part]))).unwrap();
         let (memory, output) = run(&mut after, &[second]);
         prop_assert_eq!(&memory.content(), &expected[1]);
         prop_assert_eq!(output.unwrap().next_timer, alone.next_timer());

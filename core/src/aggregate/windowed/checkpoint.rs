@@ -21,10 +21,20 @@ const DISTINCT: &str = "distinct-";
 impl Windowed {
     /// What the batch changed of the groups.
     pub(super) fn changed_groups(&self) -> Result<Option<StateLayer>> {
+        self.groups(Groups::changed)
+    }
+
+    /// All groups.
+    pub(super) fn all_groups(&self) -> Result<Option<StateLayer>> {
+        self.groups(Groups::held)
+    }
+
+    /// Some groups of each unit.
+    fn groups(&self, slots: impl Fn(&Groups) -> Vec<u32>) -> Result<Option<StateLayer>> {
         let mut parts = Vec::new();
         let mut states = 0;
         for (unit, groups) in &self.units {
-            let slots = groups.changed();
+            let slots = slots(groups);
             if slots.is_empty() {
                 continue;
             }
@@ -113,22 +123,32 @@ impl Windowed {
     }
 
     /// # Errors
-    /// `Corrupt` if it is none of these tables.
-    pub(super) fn restore_table(&mut self, table: &StateLayer) -> Result<()> {
-        let name = &table.table.name;
-        if name == GROUPS {
-            return self.restore_groups(&table.rows);
+    /// `Corrupt` if one is none of these tables.
+    pub(super) fn restore_tables(&mut self, parts: &[StateLayer]) -> Result<()> {
+        let (groups, others): (Vec<&StateLayer>, Vec<&StateLayer>) = parts.iter().partition(|part| part.table.name == GROUPS);
+        let groups = groups.into_iter().map(|part| self.by_unit(&part.rows)).collect::<Result<Vec<_>>>()?;
+        self.restore_groups(groups.into_iter().flatten().collect())?;
+        for part in others {
+            let name = &part.table.name;
+            match name.strip_prefix(DISTINCT).and_then(|call| call.parse().ok()) {
+                Some(call) => self.restore_values(call, &part.rows)?,
+                None => return Err(Error::corrupt(format!("the state table '{name}' is not known"))),
+            }
         }
-        match name.strip_prefix(DISTINCT).and_then(|call| call.parse().ok()) {
-            Some(call) => self.restore_values(call, &table.rows),
-            None => Err(Error::corrupt(format!("the state table '{name}' is not known"))),
-        }
+        Ok(())
     }
 
-    fn restore_groups(&mut self, rows: &RecordBatch) -> Result<()> {
+    fn restore_groups(&mut self, parts: Vec<(Window, RecordBatch)>) -> Result<()> {
         let keys = self.key_types.len();
         let first_state = self.key_width() + usize::from(self.has_expiry());
-        for (unit, rows) in self.by_unit(rows)? {
+        let mut sizes: BTreeMap<Window, usize> = BTreeMap::new();
+        for (unit, rows) in &parts {
+            *sizes.entry(*unit).or_default() += rows.num_rows();
+        }
+        for (unit, groups) in sizes {
+            self.unit(unit)?.reserve(groups);
+        }
+        for (unit, rows) in parts {
             let columns = rows.columns();
             let state = if self.spec.calls.is_empty() { &[] } else { &columns[first_state.min(columns.len())..] };
             let slots = self.unit(unit)?.restore(&columns[..keys], rows.num_rows(), state)?;

@@ -20,7 +20,7 @@ use super::spare::Spare;
 use super::spec::{Aggregate, Emit, GroupTime, expiries};
 use crate::batch::BatchContext;
 use crate::error::Result;
-use crate::operator::{Operator, Output, Port};
+use crate::operator::{Operator, Output, Port, TableRows};
 use crate::state::StateLayer;
 use crate::time::{Timestamp, Watermark};
 use crate::window::{Window, WindowSpec};
@@ -167,9 +167,25 @@ impl Operator for Windowed {
         Ok(changes)
     }
 
+    /// Without what DISTINCT calls have seen: of that only what is added is known.
+    fn table_rows(&self) -> Option<TableRows> {
+        let mut rows = TableRows::default();
+        for groups in self.units.values() {
+            rows.held += groups.len();
+            rows.changed += groups.changes();
+        }
+        (!self.spec.calls.iter().any(|call| call.distinct)).then_some(rows)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<StateLayer>> {
+        let groups = self.all_groups()?;
+        self.units.values_mut().for_each(Groups::forget_changes);
+        Ok(groups.into_iter().collect())
+    }
+
     fn restore(&mut self, tables: &[StateLayer], watermark: Watermark) -> Result<()> {
         self.watermark = watermark;
-        tables.iter().try_for_each(|table| self.restore_table(table))?;
+        self.restore_tables(tables)?;
         self.units.values_mut().for_each(Groups::forget_changes);
         self.sequence = self.units.values().map(Groups::latest_arrival).max().map_or(0, |latest| latest + 1);
         self.drop_units();
