@@ -11,8 +11,9 @@
 //!
 //! [`Tables::stage`]: super::Tables::stage
 
-use super::object::{PieceHashes, Writer};
+use super::object::{self, PieceHashes};
 use super::{LiveLayer, Loader, TableKey};
+use crate::protocol::paths::{self, Writer};
 use crate::protocol::record::{LayerPlace, LayerRef};
 use crate::seams::Merging;
 use arrow::buffer::BooleanBuffer;
@@ -53,6 +54,8 @@ pub(super) struct Outcome {
 pub struct Merger {
     settings: Merging,
     loader: Loader,
+    /// How many paths were given.
+    paths: u64,
     /// The layers that are being merged, or have been and were not yet asked for.
     under_way: Option<(TableKey, LayerRef)>,
     worker: Option<Worker>,
@@ -77,7 +80,7 @@ impl std::fmt::Debug for Merger {
 impl Merger {
     /// Nothing to do yet; the thread is started when there is.
     pub fn new(loader: Loader, settings: Merging) -> Self {
-        Self { settings, loader, under_way: None, worker: None, outcome: None }
+        Self { settings, loader, paths: 0, under_way: None, worker: None, outcome: None }
     }
 
     /// From how many bytes on a merge is done here.
@@ -92,6 +95,12 @@ impl Merger {
     /// The newest of the layers of a table that are being merged.
     pub(super) fn newest_of(&self, key: &TableKey) -> Option<&LayerRef> {
         self.under_way.as_ref().filter(|(of, _)| of == key).map(|(_, newest)| newest)
+    }
+
+    /// A place for a merged layer that no other has.
+    pub(super) fn path(&mut self, writer: &Writer) -> Path {
+        self.paths += 1;
+        paths::merged(writer, self.paths)
     }
 
     /// Begins a merge. The one before must have been taken. Where no thread can be started, none begins.
@@ -113,12 +122,6 @@ impl Merger {
             None => Worker::start(self.loader.clone(), self.settings.keys_at_once)?,
         };
         self.worker.insert(worker).requests.send(request).map_err(|_| gone())
-    }
-
-    /// What was merged without a thread.
-    #[cfg(test)]
-    pub(super) fn outcome_mut(&mut self) -> &mut Outcome {
-        self.outcome.as_mut().expect("a merge has ended")
     }
 
     /// What has become of a merge, if it has ended.
@@ -200,7 +203,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn merge(&self) -> Result<LiveLayer> {
-        let mut object = Writer::new(self.loader.store(), self.request.path.clone());
+        let mut object = object::Writer::new(self.loader.store(), self.request.path.clone());
         match self.write(&mut object) {
             Ok((rows, expires_at)) => {
                 let (bytes, checksum) = object.finish()?;
@@ -217,7 +220,7 @@ impl Run<'_> {
     }
 
     /// Returns how many rows the merged layer has, and when it expires.
-    fn write(&self, object: &mut Writer) -> Result<(u64, Option<Timestamp>)> {
+    fn write(&self, object: &mut object::Writer) -> Result<(u64, Option<Timestamp>)> {
         let mut layers: Vec<Layer<'_>> = self.request.layers.iter().map(Layer::new).collect();
         let shape = self.look_at(&mut layers)?;
         let mut merged = Merged { writer: shape.writer()?, object };
@@ -290,7 +293,7 @@ fn changed() -> Error {
 /// The merged layer on its way to storage.
 struct Merged<'a> {
     writer: LayerWriter,
-    object: &'a mut Writer,
+    object: &'a mut object::Writer,
 }
 
 impl Merged<'_> {

@@ -233,8 +233,8 @@ impl Tables {
     /// small layers here, large ones by putting in what the merger has made of them. `writer` is who is about to commit.
     ///
     /// # Errors
-    /// `Corrupt` if a layer that is merged, here or beside the batches, is damaged or missing; `Unavailable` if one that is merged here
-    /// can't be read.
+    /// `Corrupt` if a layer that is merged, here or beside the batches, is damaged or missing; `Unavailable` if one that must be merged now
+    /// can't be read, or what it becomes can't be written.
     pub fn stage(
         &self,
         changes: Vec<StateChange>,
@@ -261,11 +261,8 @@ impl Tables {
         }
         let mut fresh = Vec::with_capacity(by_table.len());
         for (key, changes) in by_table {
-            if merger.newest_of(&key).is_some()
-                && compaction::is_overdue(&sizes(living.chain(&key)))
-                && let Some(outcome) = merger.wait()?
-            {
-                merged.extend(living.put_in_place(outcome, &watermark)?);
+            if compaction::is_overdue(&sizes(living.chain(&key))) {
+                merged.extend(living.catch_up(&key, &watermark, writer, merger)?);
             }
             let watermark = watermark(&key.0);
             fresh.push(living.put_on_top(key, changes, watermark, loader, merger)?);
@@ -293,12 +290,42 @@ impl Tables {
         let fixed = chain.iter().position(|layer| Some(&layer.reference) == merger.newest_of(&key)).map_or(0, |newest| newest + 1);
         let mut sizes = sizes(&chain[fixed..]);
         sizes.push(change.encoded.size);
-        let Merge::Now(merged) = compaction::plan(&sizes, merger.beside_from()) else { return Ok(change) };
+        let plan = if fixed > 0 { compaction::plan_above } else { compaction::plan };
+        let Merge::Now(merged) = plan(&sizes, merger.beside_from()) else { return Ok(change) };
         let above = fixed + merged.start;
         let mut layers = load_all(&chain[above..], &key.0, loader)?;
         layers.extend(changes);
         let layer = merge(&layers, above == 0, watermark)?;
         NewLayer::of(key, above, &[layer])
+    }
+
+    /// Merges the layers of a table that is overdue, waiting for it: first for what is under way, and if that does not suffice, for all of
+    /// them. Returns the paths of what was merged. Small ones are left to whoever puts the next change on top.
+    fn catch_up(
+        &mut self,
+        key: &TableKey,
+        watermark: &impl Fn(&Owner) -> Watermark,
+        writer: &Writer,
+        merger: &mut Merger,
+    ) -> Result<Vec<Path>> {
+        let mut merged = Vec::new();
+        if let Some(outcome) = merger.wait()? {
+            merged.extend(self.put_in_place(outcome, watermark)?);
+        }
+        let chain = self.chain(key);
+        let sizes = sizes(chain);
+        if !compaction::is_overdue(&sizes) || sizes.iter().sum::<u64>() < merger.beside_from() {
+            return Ok(merged);
+        }
+        let path = merger.path(writer);
+        merger.begin(Request { key: key.clone(), layers: chain.to_vec(), is_oldest: true, watermark: watermark(&key.0), path });
+        if let Some(outcome) = merger.wait()? {
+            if let Err(error) = outcome.merged {
+                return Err(error.within("merging layers of state"));
+            }
+            merged.extend(self.put_in_place(outcome, watermark)?);
+        }
+        Ok(merged)
     }
 
     /// Puts a merged layer in the place of those that it stands for, if all of them are there that have not expired. Returns its path.
@@ -345,13 +372,9 @@ impl Tables {
             Merge::Nothing | Merge::Now(_) => None,
         });
         let Some((key, chain, layers)) = due else { return };
-        merger.begin(Request {
-            key: key.clone(),
-            is_oldest: layers.start == 0,
-            layers: chain[layers].to_vec(),
-            watermark: watermarks.get(&key.0).copied().unwrap_or(Watermark::Unknown),
-            path: paths::merged(writer),
-        });
+        let watermark = watermarks.get(&key.0).copied().unwrap_or(Watermark::Unknown);
+        let path = merger.path(writer);
+        merger.begin(Request { key: key.clone(), is_oldest: layers.start == 0, layers: chain[layers].to_vec(), watermark, path });
     }
 
     /// Gives each new layer its place: in the record, or in an object of its own.

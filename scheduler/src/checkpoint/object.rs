@@ -318,7 +318,7 @@ mod tests {
         let ([store, _], directory) = stores();
         remove_unfinished(&store, Epoch(2)).unwrap();
         let by = |epoch: u64| By { seq: Seq(7), epoch: Epoch(epoch), nonce: Nonce::from("n") };
-        let objects: Vec<Path> = (1..3).flat_map(|epoch| [paths::merged(&by(epoch)), paths::state(&by(epoch), 0)]).collect();
+        let objects: Vec<Path> = (1..3).flat_map(|epoch| [paths::merged(&by(epoch), 3), paths::state(&by(epoch), 0)]).collect();
         let write = |name: String| std::fs::write(directory.path().join(name), "half").unwrap();
         std::fs::create_dir(directory.path().join("state")).unwrap();
         objects.iter().for_each(|path| write(format!("{path}#1")));

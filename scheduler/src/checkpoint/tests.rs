@@ -287,10 +287,52 @@ fn a_merge_stands_for_the_layers_that_have_not_expired_meanwhile() {
 #[test]
 fn what_is_merged_anew_in_the_batch_that_puts_it_in_place_is_useless() {
     let mut chain = four_layers_merged();
-    // All of it is overdue at once.
-    chain.merger.outcome_mut().merged.as_mut().unwrap().as_mut().unwrap().0.reference.bytes = 1;
+    // So much that the chain is overdue with the merged layer, too.
+    let newest = chain.chain()[3].clone();
+    chain.chain().extend(vec![newest; 40]);
     let useless = chain.batch(4, 5_000);
-    assert_eq!((useless.len(), chain.layers(), chain.keys()), (1, 1, vec![0, 1, 2, 3, 4]));
+    assert_eq!((useless.len(), chain.layers(), chain.keys()), (1, 2, vec![0, 1, 2, 3, 4]));
+}
+
+/// Large layers that nobody has merged beside the batches, because that failed, or took too long.
+#[test]
+fn an_overdue_chain_is_merged_before_the_next_commit() {
+    let faults = Faults::default();
+    let wrap = faults.clone();
+    let storage = Storage::builder().wrap(move |_, store| Arc::new(FaultStore::new(store, wrap.clone()))).start().unwrap();
+    let mut chain = Chain::within(&storage, Merging { beside_from: 1, on_a_thread: false, ..Merging::default() });
+    (0..10).for_each(|key| assert!(chain.batch(key, 5_000).is_empty()));
+    assert_eq!((chain.layers(), chain.merged_objects()), (10, 0));
+    for at in [0, 5, 11] {
+        faults.arm(Some(Fault { at, effect: Effect::Before, dead: false }));
+        assert_eq!(chain.try_batch(10, 5_000, Watermark::Unknown).unwrap_err().kind(), ErrorKind::Unavailable, "step {at}");
+        faults.arm(None);
+        assert_eq!((chain.layers(), chain.merged_objects()), (10, 0));
+    }
+    assert!(chain.batch(10, 5_000).is_empty());
+    assert_eq!((chain.layers(), chain.merged_objects(), chain.keys()), (2, 1, (0..11).collect()));
+}
+
+/// The layers above those that are being merged are not a table of their own, and however long it takes, no commit merges much.
+#[test]
+fn a_commit_does_not_merge_what_is_large_while_a_merge_is_under_way() {
+    let faults = Faults::default();
+    let wrap = faults.clone();
+    let storage = Storage::builder().wrap(move |_, store| Arc::new(FaultStore::new(store, wrap.clone()))).start().unwrap();
+    let mut chain = Chain::within(&storage, Merging { beside_from: 100_000, on_a_thread: true, ..Merging::default() });
+    (0..4).for_each(|key| assert!(chain.batch(key, 60_000).is_empty()));
+    faults.hold("get state", "put end");
+    chain.begin();
+    let layers: Vec<usize> = (4..14)
+        .map(|key| {
+            assert!(chain.batch(key, 30_000).is_empty());
+            chain.layers()
+        })
+        .collect();
+    assert_eq!(layers, (5..15).collect::<Vec<_>>());
+    chain.store.put(&Path::from("end"), Bytes::new()).unwrap();
+    assert!(chain.merger.wait().unwrap().unwrap().merged.is_ok());
+    assert_eq!(chain.keys(), (0..14).collect::<Vec<_>>());
 }
 
 #[test]

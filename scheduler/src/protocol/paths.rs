@@ -83,16 +83,17 @@ pub fn parse_state(path: &Path) -> Option<Writer> {
     (state(&writer, layer) == *path).then_some(writer)
 }
 
-/// Layers merged into one beside the batches, made of those that the record of this number names. A later record of the same writer may
-/// name it.
-pub fn merged(writer: &Writer) -> Path {
-    states().join(format!("{}{MERGED}", writer.name()))
+/// Layers merged into one, made of those that the record of this number, or the one before it, names: the so-many-th of its epoch. A record
+/// of the same writer, of this number or a later one, may name it.
+pub fn merged(writer: &Writer, merge: u64) -> Path {
+    states().join(format!("{}.{merge}{MERGED}", writer.name()))
 }
 
 /// Who wrote the merged layer at a path.
 pub fn parse_merged(path: &Path) -> Option<Writer> {
-    let writer = Writer::parse(path.filename()?.strip_suffix(MERGED)?)?;
-    (merged(&writer) == *path).then_some(writer)
+    let (writer, merge) = path.filename()?.strip_suffix(MERGED)?.rsplit_once('.')?;
+    let (writer, merge) = (Writer::parse(writer)?, merge.parse().ok()?);
+    (merged(&writer, merge) == *path).then_some(writer)
 }
 
 const MERGED: &str = ".merged.arrow";
@@ -142,9 +143,10 @@ mod tests {
             let writer = Writer { seq: Seq(seq), epoch: Epoch(epoch), nonce: nonce.as_str().into() };
             prop_assert_eq!(parse_commit(&commit(writer.seq)), Some(writer.seq));
             prop_assert_eq!(parse_state(&state(&writer, layer)), Some(writer.clone()));
-            prop_assert_eq!(parse_merged(&merged(&writer)), Some(writer.clone()));
-            prop_assert_eq!((parse_merged(&state(&writer, layer)), parse_state(&merged(&writer))), (None, None));
-            for object in [state(&writer, layer), merged(&writer)] {
+            let (state, merged) = (state(&writer, layer), merged(&writer, layer as u64));
+            prop_assert_eq!(parse_merged(&merged), Some(writer.clone()));
+            prop_assert_eq!((parse_merged(&state), parse_state(&merged)), (None, None));
+            for object in [state, merged] {
                 let name = object.filename().unwrap();
                 prop_assert_eq!((parse_unfinished(name), parse_unfinished(&format!("{name}#1"))), (None, Some(writer.clone())));
             }
