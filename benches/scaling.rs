@@ -2,6 +2,7 @@
 //! the first core alone by `taskset` (where there is none, with one thread); the best of several rounds counts.
 //! `WATERCLOCK_BENCH_QUERIES` names the queries, divided by commas.
 
+use mimalloc::MiMalloc;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -11,6 +12,10 @@ use waterclock_benches::events::{Events, Table};
 use waterclock_benches::queries::{Query, all};
 use waterclock_benches::stream::{self, Settings, Sink};
 use waterclock_benches::{is_test, number, threads};
+
+/// As the command has it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 type AnyError = Box<dyn std::error::Error>;
 
