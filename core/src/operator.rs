@@ -96,7 +96,7 @@ pub trait Operator: Send {
     /// The earliest processing time at which this instance wants a batch even without rows; none if it does not.
     fn next_timer(&self) -> Option<Timestamp>;
 
-    /// What changed since the last checkpoint. Called after every batch, before the next one mutates.
+    /// What changed since the last checkpoint. Called after every batch, before the next one mutates, unless a snapshot is taken instead.
     fn checkpoint(&mut self) -> Result<Vec<StateLayer>>;
 
     /// How many rows the tables have; none if they can't be stored as a whole.
@@ -111,7 +111,7 @@ pub trait Operator: Send {
     }
 
     /// Takes parts of the state back, which have no key in common: rows of this instance's key groups, and the output's watermark as it was.
-    /// Rows that the watermark has passed may still be there. Called on a new instance, as often as there are parts.
+    /// Rows that the watermark has passed may still be there. They come in the order in which they were written. Called on a new instance, any number of times.
     fn restore(&mut self, tables: &[StateLayer], watermark: Watermark) -> Result<()>;
 }
 
@@ -120,7 +120,7 @@ pub trait Operator: Send {
 pub struct TableRows {
     /// All of them.
     pub held: usize,
-    /// Those that the next checkpoint will have.
+    /// Those that the next checkpoint will have, at most.
     pub changed: usize,
 }
 

@@ -130,8 +130,8 @@ pub trait Source: Send {
     /// What the source can do.
     fn capabilities(&self) -> SourceCapabilities;
 
-    /// Takes up the position of the last commit. Called once, before the first cut, with all layers of state that this source
-    /// handed out, oldest first, and the last range committed of each partition.
+    /// Takes up the position of the last commit. Called once, before the first cut, with the state that this source handed out, in parts
+    /// that follow each other and have no key in common, and the last range committed of each partition.
     ///
     /// # Errors
     /// `Corrupt` if the layers don't fit together; `Config` if they are of a source with another meaning.

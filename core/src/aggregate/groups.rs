@@ -145,9 +145,9 @@ impl Groups {
         self.changed.iter().copied().filter(|slot| self.keys.contains(*slot)).collect()
     }
 
-    /// How many slots this batch changed, or removed after it had changed them.
+    /// How many [`changed`](Self::changed).
     pub(super) fn changes(&self) -> usize {
-        self.changed.len()
+        if self.has_removed { self.changed().len() } else { self.changed.len() }
     }
 
     /// All slots: in the order of [`changed`](Self::changed) if they are the same, for what was found out of them is kept by it.

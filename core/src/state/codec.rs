@@ -28,6 +28,11 @@ const PART_ROWS: usize = 1 << 16;
 const PIECE_BYTES: usize = 1 << 20;
 
 impl StateLayer {
+    /// How many bytes its rows come to, nearly.
+    pub fn encoded_size(&self) -> usize {
+        encoded_size(&self.rows)
+    }
+
     /// The rows in one piece, with a last column that says which keys went.
     ///
     /// # Errors
@@ -75,7 +80,7 @@ pub fn encode_pieces(parts: &[StateLayer]) -> Result<EncodedLayer> {
     let mut pieces = Vec::new();
     for part in parts {
         let rows = part.rows.num_rows();
-        let at_once = (PIECE_BYTES * rows / encoded_size(&part.rows).max(1)).clamp(1, PART_ROWS);
+        let at_once = (PIECE_BYTES * rows / part.encoded_size().max(1)).clamp(1, PART_ROWS);
         for start in (0..rows).step_by(at_once) {
             writer.write(&part.slice(start, at_once.min(rows - start)))?;
             pieces.push(writer.take());

@@ -101,7 +101,18 @@ impl Running {
     pub fn restart(&mut self) -> Result<()> {
         for (node, stateful) in &mut self.operators {
             stateful.operator = create(&self.plan, *node)?;
-            stateful.operator.restore(&stateful.tables()?, stateful.watermark)?;
+            stateful.operator.restore(&[], stateful.watermark)?;
+            for table in stateful.tables()? {
+                let rows = table.rows.num_rows();
+                for (start, end) in [(0, rows / 2), (rows / 2, rows)] {
+                    let part = StateLayer {
+                        table: table.table.clone(),
+                        rows: table.rows.slice(start, end - start),
+                        removed: table.removed.slice(start, end - start),
+                    };
+                    stateful.operator.restore(&[part], stateful.watermark)?;
+                }
+            }
         }
         Ok(())
     }

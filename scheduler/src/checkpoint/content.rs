@@ -1,12 +1,14 @@
 //! What an owner's layers say together.
 //!
 //! What flows in: chains of layers, which can be several times their tables. What flows out: each table once, in parts that have no key in
-//! common, handed out as they are found, so that a large table is not in memory besides what is made of it. Layers are read newest first,
-//! and of those behind them only what stays is handed out. What can fail: a layer that is damaged or missing, which is `Corrupt`, and may show
-//! only when parts of it were handed out.
+//! common, handed out as they are read, so that a large table is not in memory besides what is made of it. The keys of the layers are looked
+//! at newest first, for they tell what stays of those behind them; rows are handed out oldest first, as they were written, for sums of
+//! doubles and lists depend on it. So the layers above the oldest are read twice, unless they are few bytes. What can fail: a layer that is
+//! damaged or missing, which is `Corrupt`, and may show only when parts of it were handed out.
 
 use super::object::PieceHashes;
 use super::{LiveLayer, Loader, Owner, all_bytes};
+use crate::protocol::record::{LayerPlace, LayerRef};
 use arrow::buffer::BooleanBuffer;
 use bytes::Bytes;
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
@@ -52,7 +54,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn push(&mut self, part: StateLayer) -> Result<()> {
-        self.bytes += part.rows.get_array_memory_size();
+        self.bytes += part.encoded_size();
         self.parts.push(part);
         if self.bytes < AT_ONCE { Ok(()) } else { self.hand_out() }
     }
@@ -70,24 +72,68 @@ fn table(chain: &[LiveLayer], layers: &mut Layers<'_>, found: &mut Found<'_>) ->
     let shares = if rows.iter().sum::<u64>() < MANY_ROWS { 1 } else { threads };
     let merge = |share| LayerMerge::new(&rows, true, Watermark::Unknown, share);
     let mut merges: Vec<LayerMerge> = KeyShare::all(shares).into_iter().map(merge).collect();
-    let mut empty = None;
-    let mut is_empty = true;
-    for index in (0..chain.len()).rev() {
-        layers.next(&mut |part| {
-            let stay = look_at(&mut merges, &part, index == 0)?;
-            let part = shape(&merges)?.take(&part, &stay)?;
-            if part.rows.num_rows() == 0 {
-                empty = Some(part);
-                return Ok(());
+    let newer: u64 = chain[1..].iter().map(|layer| layer.reference.bytes).sum();
+    let mut looked_at: Vec<LookedAt<'_>> = Vec::with_capacity(chain.len() - 1);
+    for live in chain[1..].iter().rev() {
+        let is_read_again = newer > AT_ONCE as u64 && matches!(live.reference.place, LayerPlace::Object(_));
+        let mut of = LookedAt { reference: &live.reference, hashes: PieceHashes::default(), stay: Vec::new(), parts: Vec::new() };
+        layers.next(&mut of.hashes, &mut |part| {
+            let stay = look_at(&mut merges, &part, false)?;
+            if is_read_again {
+                of.stay.push(stay);
+            } else {
+                of.parts.push(shape(&merges)?.take(&part, &stay)?);
             }
-            is_empty = false;
-            found.push(part)
+            Ok(())
         })?;
+        looked_at.push(of);
+    }
+    let mut empty = None;
+    let mut hand_on = |part: StateLayer| {
+        if part.rows.num_rows() > 0 {
+            empty = None;
+            return found.push(part).map(|()| true);
+        }
+        empty = Some(part);
+        Ok(false)
+    };
+    let mut is_empty = true;
+    layers.next(&mut PieceHashes::default(), &mut |part| {
+        let stay = look_at(&mut merges, &part, true)?;
+        is_empty &= !hand_on(shape(&merges)?.take(&part, &stay)?)?;
+        Ok(())
+    })?;
+    let shape = shape(&merges)?.clone();
+    // The keys are as much as a column.
+    drop(merges);
+    for LookedAt { reference, mut hashes, stay, parts } in looked_at.into_iter().rev() {
+        for part in parts {
+            is_empty &= !hand_on(part)?;
+        }
+        if !stay.is_empty() {
+            let mut stay = stay.iter();
+            layers.loader.parts(layers.owner, reference, &mut hashes, &mut |part| {
+                is_empty &= !hand_on(shape.take(&part, stay.next().ok_or_else(changed)?)?)?;
+                Ok(())
+            })?;
+        }
     }
     match empty.filter(|_| is_empty) {
         Some(part) => found.push(part),
         None => Ok(()),
     }
+}
+
+/// A layer whose keys were looked at, and what is known of its rows: those that stay, or, to be read again, which ones.
+struct LookedAt<'a> {
+    reference: &'a LayerRef,
+    hashes: PieceHashes,
+    stay: Vec<BooleanBuffer>,
+    parts: Vec<StateLayer>,
+}
+
+fn changed() -> Error {
+    Error::corrupt("a layer of state has changed while it was read")
 }
 
 /// Which rows of a part stay, of all shares of the keys.
@@ -114,14 +160,14 @@ struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// Hands the rows of the next layer to `each`.
-    fn next(&mut self, each: &mut dyn FnMut(StateLayer) -> Result<()>) -> Result<()> {
+    /// Hands the rows of the next layer to `each`. `hashes` are as [`Loader::parts`] has them.
+    fn next(&mut self, hashes: &mut PieceHashes, each: &mut dyn FnMut(StateLayer) -> Result<()>) -> Result<()> {
         if self.read.is_empty() {
             self.read()?;
         }
         match self.read.pop_front() {
             Some((layer, Some(bytes))) => self.loader.decode_parts(&layer.reference, bytes, each),
-            Some((layer, None)) => self.loader.parts(self.owner, &layer.reference, &mut PieceHashes::default(), each),
+            Some((layer, None)) => self.loader.parts(self.owner, &layer.reference, hashes, each),
             None => Err(Error::internal("a layer of state was not read")),
         }
     }

@@ -2,11 +2,11 @@
 //!
 //! What flows in: what a batch changed. What flows out: the complete list of live layers for the batch's record, and an object for each
 //! that is new, which any Arrow reader opens. Nothing is atomic here: objects are garbage until a record names them. What can fail: reading
-//! a layer that is to be merged, which is `Corrupt` if it is damaged or missing.
+//! a layer that is to be merged, which is `Corrupt` if it is damaged or missing; and writing what a chain that is overdue becomes.
 //!
 //! Small changes stand inline in the record, as base64, so that a nearly empty batch writes no object of state. They and the newest of the
 //! other layers are kept in memory, so that a commit that merges reads nothing. Merging is planned by [`crate::protocol::compaction`];
-//! large merges are done beside the batches by a [`Merger`].
+//! large merges are done beside the batches by a [`Merger`], for which a commit waits only where a chain is overdue.
 
 mod content;
 mod load;
@@ -259,11 +259,14 @@ impl Tables {
         for StateChange { owner, part, .. } in changes.into_iter().filter(|change| change.part.rows.num_rows() > 0) {
             by_table.entry((owner, part.table.clone())).or_default().push(part);
         }
+        for key in by_table.keys() {
+            if compaction::is_overdue(&sizes(living.chain(key))) {
+                merged.extend(living.catch_up(key, &watermark, writer, merger)?);
+            }
+        }
+        // IMPORTANT: nothing puts a merged layer in place from here on: each new layer says how many of its chain stay below it.
         let mut fresh = Vec::with_capacity(by_table.len());
         for (key, changes) in by_table {
-            if compaction::is_overdue(&sizes(living.chain(&key))) {
-                merged.extend(living.catch_up(&key, &watermark, writer, merger)?);
-            }
             let watermark = watermark(&key.0);
             fresh.push(living.put_on_top(key, changes, watermark, loader, merger)?);
         }

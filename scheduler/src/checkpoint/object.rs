@@ -1,6 +1,7 @@
 //! Large layers in storage, piece by piece.
 //!
-//! What flows: the bytes of one object, in their order, so that a few MiB of it are in memory at a time. An object that is written is there
+//! What flows: the bytes of one object, in their order, so that a few MiB of it are in memory at a time, some more where the
+//! store is far away. An object that is written is there
 //! only once it is finished, as a whole. What can fail: the store; an object that is missing or has another size, which is `Corrupt`.
 
 use crate::protocol::paths;

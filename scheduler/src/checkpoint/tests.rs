@@ -38,6 +38,11 @@ fn content(layers: &[StateLayer]) -> BTreeMap<i64, String> {
     content
 }
 
+/// The keys as they come.
+fn in_order(layers: &[StateLayer]) -> Vec<i64> {
+    layers.iter().flat_map(|layer| layer.rows.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
+}
+
 /// Values of up to 2,000 bytes, so that some batches stand inline and some do not.
 fn changes() -> impl Strategy<Value = Vec<Vec<Change>>> {
     let value = prop::option::weighted(0.7, (0usize..2_000).prop_map(|length| "x".repeat(length)));
@@ -103,6 +108,10 @@ fn assert_loaded(batches: &[Vec<Change>], forget: u32, whole: u32, merging: Merg
         // On the threads of a pool, which look shares of the keys up side by side.
         let (loaded, ()) = rayon::join(|| fresh.load(&owner, &loader).unwrap(), || ());
         assert_eq!(content(&loaded), model.clone());
+        for chain in fresh.chains.values() {
+            let merged = merge(&load_all(chain, &owner, &loader).unwrap(), true, Watermark::Unknown).unwrap();
+            assert_eq!(in_order(&loaded), in_order(&[merged]), "rows come in the order in which they were written");
+        }
         assert!(fresh.references(&owner).len() < if is_whole { 2 } else { 20 });
         if forget >> (index % 32) & 1 == 1 {
             tables = fresh;

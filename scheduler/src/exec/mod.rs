@@ -203,8 +203,8 @@ impl Executor {
         Ok(Self { base: Base { plan, storage, pool, flows, exchanges, fetches, uploads }, operators })
     }
 
-    /// Gives an operator, if it is there, its state of the last commit, with the watermark of its output. Called once, before the first
-    /// batch. `load` hands the tables over, each in parts that have no key in common, as many at a time as it likes; it runs inside the
+    /// Gives an operator, if it is there, its state of the last commit, with the watermark of its output. Called once for each, before the
+    /// first batch. `load` hands the tables over, each in parts that have no key in common, as many at a time as it likes; it runs inside the
     /// pool.
     ///
     /// # Errors

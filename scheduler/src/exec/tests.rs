@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::exec::ExecutorSettings;
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use datafusion_physical_expr::PhysicalExpr;
@@ -448,6 +448,17 @@ fn a_panic_names_operator_and_batch() {
     let Err(BatchFailure::Error(error)) = output else { panic!("expected an error") };
     let text = error.to_string();
     assert!(text.contains("'step-1'") && text.contains("batch 7") && text.contains("the beast"), "{text}");
+}
+
+/// Parts are handed on before all of a layer is verified, so that damage may come that far.
+#[test]
+fn a_panic_while_state_is_restored_is_an_error() {
+    let plan = plan(1, vec![NodeKind::Operator(Arc::new(Counts))]);
+    let columns: [(&str, ArrayRef); 2] = [("k", Arc::new(Int64Array::from(vec![1]))), ("n", Arc::new(StringArray::from(vec!["many"])))];
+    let part = StateLayer::upserts(StateTable::new("counts", 1), RecordBatch::try_from_iter(columns).unwrap());
+    let restored = executor(&plan, 2, 64).restore(&OperatorId::from("step-1"), Watermark::Unknown, |each| each(vec![part]));
+    let text = restored.unwrap_err().to_string();
+    assert!(text.contains("'step-1'") && text.contains("while it was restored"), "{text}");
 }
 
 #[test]

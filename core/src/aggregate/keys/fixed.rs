@@ -67,8 +67,8 @@ impl<const N: usize> FixedKeys<N> {
     pub(super) fn reserve(&mut self, keys: usize) {
         let Self { hasher, table, words, tags } = self;
         table.reserve(keys, |slot| hash(hasher, FixedKey { tag: tags[*slot as usize], words: words[*slot as usize] }));
-        words.reserve_exact(keys);
-        tags.reserve_exact(keys);
+        words.reserve(keys);
+        tags.reserve(keys);
     }
 
     #[inline(never)]

@@ -146,7 +146,9 @@ impl Windowed {
             *sizes.entry(*unit).or_default() += rows.num_rows();
         }
         for (unit, groups) in sizes {
-            self.unit(unit)?.reserve(groups);
+            let of_unit = self.unit(unit)?;
+            // The values of DISTINCT calls may have come before.
+            of_unit.reserve(groups.saturating_sub(of_unit.len()));
         }
         for (unit, rows) in parts {
             let columns = rows.columns();

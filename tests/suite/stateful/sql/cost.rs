@@ -10,8 +10,8 @@ const CHANGED: u64 = 1_000;
 /// Batches that change keys, behind the first, which makes them.
 const BATCHES: u64 = 4;
 
-/// Holds so many keys, changes some of them in each of the batches behind, and returns the bytes of state that each of these wrote.
-fn written(held: u64) -> Vec<u64> {
+/// Holds so many keys, changes so many of them in each of the batches behind, and returns the records of these.
+fn run(held: u64, changed: u64) -> Vec<Value> {
     let place = Place::new();
     let file = |number: u64, keys: &mut dyn Iterator<Item = u64>| {
         let path = place.write(&format!("in/{number}.csv"), keys.map(|key| format!("{key},{number}\n")).collect::<String>());
@@ -20,7 +20,7 @@ fn written(held: u64) -> Vec<u64> {
     };
     file(0, &mut (0..held));
     for batch in 1..=BATCHES {
-        file(batch, &mut (0..CHANGED).map(|key| key * (held / CHANGED)));
+        file(batch, &mut (0..changed).map(|key| key * (held / changed)));
     }
     place.sql(
         "CREATE UNBOUNDED EXTERNAL TABLE t (k BIGINT, v BIGINT) STORED AS CSV LOCATION '{root}/in/'
@@ -30,26 +30,43 @@ fn written(held: u64) -> Vec<u64> {
     );
     Invocation::catch_up(&place).finish().expect(0);
     let records = records(&place.path("checkpoint"));
-    let batches: Vec<Value> =
+    let mut batches: Vec<Value> =
         records.iter().map(|record| serde_json::from_str(record).unwrap()).filter(|record: &Value| record["kind"] == "batch").collect();
     assert_eq!(batches.len() as u64, BATCHES + 1);
-    batches[1..].iter().map(bytes_of).collect()
+    batches.split_off(1)
+}
+
+/// A batch's layers of state.
+fn layers(batch: &Value) -> Vec<&Value> {
+    batch["operators"].as_object().unwrap().values().flat_map(|operator| operator["layers"].as_array().unwrap()).collect()
 }
 
 /// The bytes of the layers that are new in a batch: those in objects of its own, or in its record.
 fn bytes_of(batch: &Value) -> u64 {
     let own = format!("{:020}-", batch["seq"].as_u64().unwrap());
-    let operators = batch["operators"].as_object().unwrap().values();
-    let layers = operators.flat_map(|operator| operator["layers"].as_array().unwrap());
-    let new = layers.filter(|layer| layer.get("inline").is_some() || layer["object"].as_str().is_some_and(|path| path.contains(&own)));
+    let new = layers(batch)
+        .into_iter()
+        .filter(|layer| layer.get("inline").is_some() || layer["object"].as_str().is_some_and(|path| path.contains(&own)));
     new.map(|layer| layer["bytes"].as_u64().unwrap()).sum()
 }
 
 #[test]
 fn the_bytes_of_a_delta_do_not_follow_the_keys_held() {
+    let written = |held| run(held, CHANGED).iter().map(bytes_of).collect::<Vec<_>>();
     let (few, many) = (written(10_000), written(200_000));
     for (batch, (few, many)) in few.iter().zip(&many).enumerate() {
         assert!(*few > 0 && *many > 0, "batch {batch} wrote state");
         assert!(many * 2 <= few * 3, "batch {batch} wrote {many} bytes with 200,000 keys held, and {few} with 10,000");
+    }
+}
+
+/// Then there is nothing to merge.
+#[test]
+fn a_table_that_is_mostly_changed_is_stored_as_a_whole() {
+    for (changed, is_whole) in [(1_000, false), (1_300, false), (1_500, true), (3_000, true)] {
+        for batch in run(3_000, changed) {
+            let rows: Vec<u64> = layers(&batch).iter().map(|layer| layer["rows"].as_u64().unwrap()).collect();
+            assert_eq!(rows == [3_000], is_whole, "{changed} of 3,000 keys have changed: layers of {rows:?} rows");
+        }
     }
 }
