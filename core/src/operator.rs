@@ -104,14 +104,15 @@ pub trait Operator: Send {
         None
     }
 
-    /// All rows of all tables, in the place of a [`checkpoint`](Self::checkpoint) of their changes: what was stored of them before counts no
-    /// more. Asked of all instances at once, when all have told their [`table_rows`](Self::table_rows).
+    /// All rows of all tables, in the place of a [`checkpoint`](Self::checkpoint) of their changes: what was stored of them before counts
+    /// no more. Asked of all instances at once, when all have told their [`table_rows`](Self::table_rows).
     fn snapshot(&mut self) -> Result<Vec<StateLayer>> {
         Err(Error::internal("a snapshot of an operator that makes none"))
     }
 
-    /// Takes parts of the state back, which have no key in common: rows of this instance's key groups, and the output's watermark as it was.
-    /// Rows that the watermark has passed may still be there. They come in the order in which they were written. Called on a new instance, any number of times.
+    /// Takes parts of the state back, which have no key in common: rows of this instance's key groups, in the order in which they were
+    /// written, and the output's watermark as it was. Rows that the watermark has passed may still be there. Called on a new instance, any
+    /// number of times.
     fn restore(&mut self, tables: &[StateLayer], watermark: Watermark) -> Result<()>;
 }
 

@@ -32,7 +32,8 @@ pub fn merge(layers: &[StateLayer], complete: bool, watermark: Watermark) -> Res
     gather(layers, &stay, merge.shape()?)
 }
 
-/// What counts of a layer, or a part of one, below which lies no other: not the keys that went, nor rows that have expired by the watermark.
+/// What counts of a layer, or a part of one, below which lies no other: not the keys that went, nor rows that have expired by the
+/// watermark.
 ///
 /// # Errors
 /// `Internal` if its columns can't be filtered.

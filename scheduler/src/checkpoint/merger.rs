@@ -6,7 +6,8 @@
 //! which tell what stays, and then oldest first for their rows, which are stored as they come. In memory are the keys, each once, or a
 //! share of them at a time.
 //!
-//! So nothing here is atomic, and a merge that takes long costs a longer chain, and at last a commit that waits for it. What can fail: reading a layer, writing the object.
+//! So nothing here is atomic, and a merge that takes long costs a longer chain, and at last a commit that waits for it. What can fail:
+//! reading a layer, writing the object.
 //! Damage to a layer that still counts is told to the next batch; where the store does not answer, another batch tries again.
 //!
 //! [`Tables::stage`]: super::Tables::stage
