@@ -40,7 +40,7 @@ pub(super) fn of(
 ) -> Result<()> {
     let wanted: Vec<&LiveLayer> = chains.iter().flat_map(|chain| chain.iter().rev()).collect();
     let mut layers = Layers { owner, loader, wanted: &wanted, read: VecDeque::new() };
-    let mut found = Found { parts: Vec::new(), bytes: 0, each };
+    let mut found = Found { parts: Vec::new(), bytes: 0, has_rows: false, empty: None, each };
     chains.iter().try_for_each(|chain| table(chain, &mut layers, &mut found))?;
     found.hand_out()
 }
@@ -49,14 +49,31 @@ pub(super) fn of(
 struct Found<'a> {
     parts: Vec<StateLayer>,
     bytes: usize,
+    /// Whether the table at hand has rows.
+    has_rows: bool,
+    /// A part of it that has none.
+    empty: Option<StateLayer>,
     each: &'a mut dyn FnMut(Vec<StateLayer>) -> Result<()>,
 }
 
 impl Found<'_> {
     fn push(&mut self, part: StateLayer) -> Result<()> {
+        if part.rows.num_rows() == 0 {
+            self.empty = Some(part);
+            return Ok(());
+        }
+        self.has_rows = true;
         self.bytes += part.encoded_size();
         self.parts.push(part);
         if self.bytes < AT_ONCE { Ok(()) } else { self.hand_out() }
+    }
+
+    /// Says that no part of the table follows. One without rows is handed out all the same.
+    fn end_table(&mut self) {
+        let empty = self.empty.take();
+        if !std::mem::take(&mut self.has_rows) {
+            self.parts.extend(empty);
+        }
     }
 
     fn hand_out(&mut self) -> Result<()> {
@@ -72,56 +89,44 @@ fn table(chain: &[LiveLayer], layers: &mut Layers<'_>, found: &mut Found<'_>) ->
     let shares = if rows.iter().sum::<u64>() < MANY_ROWS { 1 } else { threads };
     let merge = |share| LayerMerge::new(&rows, true, Watermark::Unknown, share);
     let mut merges: Vec<LayerMerge> = KeyShare::all(shares).into_iter().map(merge).collect();
-    let newer: u64 = chain[1..].iter().map(|layer| layer.reference.bytes).sum();
-    let mut looked_at: Vec<LookedAt<'_>> = Vec::with_capacity(chain.len() - 1);
-    for live in chain[1..].iter().rev() {
-        let is_read_again = newer > AT_ONCE as u64 && matches!(live.reference.place, LayerPlace::Object(_));
-        let mut of = LookedAt { reference: &live.reference, hashes: PieceHashes::default(), stay: Vec::new(), parts: Vec::new() };
-        layers.next(&mut of.hashes, &mut |part| {
-            let stay = look_at(&mut merges, &part, false)?;
-            if is_read_again {
-                of.stay.push(stay);
-            } else {
-                of.parts.push(shape(&merges)?.take(&part, &stay)?);
-            }
-            Ok(())
-        })?;
-        looked_at.push(of);
-    }
-    let mut empty = None;
-    let mut hand_on = |part: StateLayer| {
-        if part.rows.num_rows() > 0 {
-            empty = None;
-            return found.push(part).map(|()| true);
-        }
-        empty = Some(part);
-        Ok(false)
-    };
-    let mut is_empty = true;
+    let newer = look_at_newer(&chain[1..], &mut merges, layers)?;
     layers.next(&mut PieceHashes::default(), &mut |part| {
         let stay = look_at(&mut merges, &part, true)?;
-        is_empty &= !hand_on(shape(&merges)?.take(&part, &stay)?)?;
-        Ok(())
+        found.push(shape(&merges)?.take(&part, &stay)?)
     })?;
     let shape = shape(&merges)?.clone();
     // The keys are as much as a column.
     drop(merges);
-    for LookedAt { reference, mut hashes, stay, parts } in looked_at.into_iter().rev() {
-        for part in parts {
-            is_empty &= !hand_on(part)?;
-        }
+    for LookedAt { reference, mut hashes, stay, parts } in newer.into_iter().rev() {
+        parts.into_iter().try_for_each(|part| found.push(part))?;
         if !stay.is_empty() {
             let mut stay = stay.iter();
-            layers.loader.parts(layers.owner, reference, &mut hashes, &mut |part| {
-                is_empty &= !hand_on(shape.take(&part, stay.next().ok_or_else(changed)?)?)?;
-                Ok(())
-            })?;
+            let mut again = |part| found.push(shape.take(&part, stay.next().ok_or_else(changed)?)?);
+            layers.loader.parts(layers.owner, reference, &mut hashes, &mut again)?;
         }
     }
-    match empty.filter(|_| is_empty) {
-        Some(part) => found.push(part),
-        None => Ok(()),
-    }
+    found.end_table();
+    Ok(())
+}
+
+/// Looks at the keys of the layers above the oldest, newest first.
+fn look_at_newer<'a>(newer: &'a [LiveLayer], merges: &mut [LayerMerge], layers: &mut Layers<'_>) -> Result<Vec<LookedAt<'a>>> {
+    let are_many = newer.iter().map(|layer| layer.reference.bytes).sum::<u64>() > AT_ONCE as u64;
+    let look = |live: &'a LiveLayer| {
+        let is_read_again = are_many && matches!(live.reference.place, LayerPlace::Object(_));
+        let mut of = LookedAt { reference: &live.reference, hashes: PieceHashes::default(), stay: Vec::new(), parts: Vec::new() };
+        layers.next(&mut of.hashes, &mut |part| {
+            let stay = look_at(merges, &part, false)?;
+            if is_read_again {
+                of.stay.push(stay);
+            } else {
+                of.parts.push(shape(merges)?.take(&part, &stay)?);
+            }
+            Ok(())
+        })?;
+        Ok(of)
+    };
+    newer.iter().rev().map(look).collect()
 }
 
 /// A layer whose keys were looked at, and what is known of its rows: those that stay, or, to be read again, which ones.
